@@ -1,0 +1,1 @@
+"""Noise and gradients in plain torch: no module here imports ComfyUI."""

@@ -1,0 +1,149 @@
+"""An objective maps a batch of pictures to named scores; objectives add with `+` and scale with `*`.
+
+A leaf says what it needs (`needs`), what its score means (`kind`) and how to measure it (`measure`). Its place in the
+loss is the same for all (arXiv 2601.00090, Eq. 3): with a target t the term is w * max(0, t - score), without one it
+is -w * score.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["diversity", "quality", "guard"]
+LATENTS, PICTURES = "latents", "pictures"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one run of the sampler gave.
+
+    latents: (B, C, ...) float32 in the host's own latent units (what a LATENT socket carries), or None.
+    pictures: (B, 3, H, W) in 0..1, or None when no objective asked for them.
+    """
+
+    latents: Tensor | None = None
+    pictures: Tensor | None = None
+
+    def __len__(self) -> int:
+        tensor = self.latents if self.latents is not None else self.pictures
+        return 0 if tensor is None else tensor.shape[0]
+
+    def detach(self) -> Batch:
+        """The same batch without its graph."""
+        return Batch(*(None if t is None else t.detach() for t in (self.latents, self.pictures)))
+
+
+@dataclass(frozen=True)
+class Score:
+    """One named score of a batch.
+
+    values: () for a score of the whole set, (B,) for a score of each picture. Diversities are 0..1.
+    """
+
+    name: str
+    kind: Kind
+    values: Tensor
+    weight: float = 1.0
+    target: float | None = None
+
+    @property
+    def mean(self) -> Tensor:
+        """() the score, averaged over the pictures where each has its own."""
+        return self.values.mean()
+
+    @property
+    def loss(self) -> Tensor:
+        """() w * mean(max(0, target - score)) with a target, else -w * mean(score)."""
+        shortfall = -self.values if self.target is None else (self.target - self.values).clamp(min=0)
+        return self.weight * shortfall.mean()
+
+    @property
+    def reached(self) -> bool:
+        """Whether every value is at its target; False without a target."""
+        return self.target is not None and bool((self.values >= self.target).all())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(ABC):
+    """Base of all objectives. A leaf sets `needs`, `kind`, `name` and writes `measure`.
+
+    weight: any finite number; negative turns the objective round. target: the score at which the term is content.
+    """
+
+    weight: float = 1.0
+    target: float | None = None
+    name: str = field(default="", kw_only=True)
+    kind: Kind = field(default="diversity", init=False, repr=False)
+    needs: frozenset[str] = field(default=frozenset({PICTURES}), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight):
+            raise ValueError(f"{self.name}: weight is {self.weight}; set a finite number.")
+        if self.target is not None and not math.isfinite(self.target):
+            raise ValueError(f"{self.name}: target is {self.target}; set a finite number or leave it out.")
+
+    @abstractmethod
+    def measure(self, batch: Batch) -> Tensor:
+        """The score: () for a set, (B,) for each picture; differentiable."""
+
+    def bind(self, start: Batch | None = None, references: Batch | None = None) -> Objective:
+        """This objective with what it must remember of the starting batch and of pictures to differ from.
+
+        Whatever is costly about them (their features) is computed here, once, without gradient.
+        """
+        return self
+
+    def leaves(self) -> tuple[Objective, ...]:
+        return (self,)
+
+    def __call__(self, batch: Batch) -> list[Score]:
+        for need in sorted(self.needs):
+            if getattr(batch, need) is None:
+                raise ValueError(f"{self.name} needs {need}, and this batch has none.")
+        return [Score(self.name, self.kind, self.measure(batch), self.weight, self.target)]
+
+    def __mul__(self, factor: float) -> Objective:
+        return replace(self, weight=self.weight * factor)
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: Objective) -> Sum:
+        return Sum(terms=self.leaves() + other.leaves())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Objective):
+    """Several objectives as one."""
+
+    terms: tuple[Objective, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", frozenset().union(*(term.needs for term in self.terms)))
+
+    def measure(self, batch: Batch) -> Tensor:
+        return -total_loss(self(batch))
+
+    def bind(self, start: Batch | None = None, references: Batch | None = None) -> Sum:
+        return replace(self, terms=tuple(term.bind(start, references) for term in self.terms))
+
+    def leaves(self) -> tuple[Objective, ...]:
+        return self.terms
+
+    def __call__(self, batch: Batch) -> list[Score]:
+        return [score for term in self.terms for score in term(batch)]
+
+    def __mul__(self, factor: float) -> Sum:
+        return replace(self, terms=tuple(term * factor for term in self.terms))
+
+    __rmul__ = __mul__
+
+
+def total_loss(scores: list[Score]) -> Tensor:
+    """() the sum of the terms of Eq. 3, without the prior on the noise."""
+    return torch.stack([score.loss for score in scores]).sum()
