@@ -19,7 +19,7 @@ import torch
 import comfyui
 
 ROOT = Path(__file__).resolve().parents[1]
-HOST_TIERS = tuple(str(ROOT / "tests" / tier) + os.sep for tier in ("host", "graphs", "browser"))
+HOST_TIERS = tuple(ROOT / "tests" / tier for tier in ("host", "graphs", "browser"))
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
@@ -36,28 +36,24 @@ def register_pack() -> None:
 register_pack()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a host, the run fails with the reason before its first test."""
-    if any(str(item.path).startswith(HOST_TIERS) for item in items):
-        require_host()
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Fail with the reason, before the first test, when a tier that needs the host is asked for and there is none."""
+    here = session.config.invocation_params.dir
+    asked = [(here / argument.split("::")[0]).resolve() for argument in session.config.args]
+    if any(tier.is_relative_to(path) or path.is_relative_to(tier) for path in asked for tier in HOST_TIERS):
+        try:
+            comfyui.version()
+        except FileNotFoundError as missing:
+            pytest.exit(str(missing), returncode=1)
 
 
-def require_host() -> str:
-    """The host's version; ends the run with one sentence where there is no host."""
-    try:
-        return comfyui.version()
-    except FileNotFoundError as missing:
-        pytest.exit(str(missing), returncode=1)
-
-
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests ran inside the real host."""
-    reports = [report for key in ("passed", "failed") for report in terminalreporter.stats.get(key, [])]
-    ran = {
-        report.nodeid
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    ran = [
+        report
         for report in reports
-        if report.when == "call" and str(ROOT / report.nodeid).startswith(HOST_TIERS)
-    }
-    where = f"ComfyUI {comfyui.version()}" if ran else "ComfyUI"
-    terminalreporter.write_line(f"{len(ran)} tests ran inside {where}")
+        if report.when == "call" and any((ROOT / report.nodeid).is_relative_to(tier) for tier in HOST_TIERS)
+    ]
+    host = f"ComfyUI {comfyui.version()}" if ran else "ComfyUI"
+    terminalreporter.write_line(f"{len(ran)} tests ran inside {host}")
