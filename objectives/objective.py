@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .features.base import Features
 
 Kind = Literal["diversity", "quality", "guard"]
 LATENTS, PICTURES = "latents", "pictures"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one run of the sampler gave.
 
@@ -29,6 +33,7 @@ class Batch:
 
     latents: Tensor | None = None
     pictures: Tensor | None = None
+    _seen: dict[tuple[Features, bool], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         tensor = self.latents if self.latents is not None else self.pictures
@@ -37,6 +42,16 @@ class Batch:
     def detach(self) -> Batch:
         """The same batch without its graph."""
         return Batch(*(None if t is None else t.detach() for t in (self.latents, self.pictures)))
+
+    def features(self, extractor: Features) -> Tensor:
+        """(B, P, D) what `extractor` sees in this batch, computed once however many objectives ask."""
+        key = (extractor, torch.is_grad_enabled())
+        if key not in self._seen:
+            seen = getattr(self, extractor.source)
+            if seen is None:
+                raise ValueError(f"{extractor.name} needs {extractor.source}, and this batch has none.")
+            self._seen[key] = extractor(seen)
+        return self._seen[key]
 
 
 @dataclass(frozen=True)
@@ -99,6 +114,10 @@ class Objective(ABC):
         """
         return self
 
+    def distances(self, batch: Batch) -> Tensor | None:
+        """(B, B) how far each picture is from each other, 0 (the same) .. 1; None where pictures are not compared."""
+        return None
+
     def leaves(self) -> tuple[Objective, ...]:
         return (self,)
 
@@ -142,6 +161,16 @@ class Sum(Objective):
         return replace(self, terms=tuple(term * factor for term in self.terms))
 
     __rmul__ = __mul__
+
+
+def combine(objectives: Sequence[Objective]) -> Sum:
+    """The sum of objectives of which at least one has a weight."""
+    leaves = tuple(leaf for objective in objectives for leaf in objective.leaves())
+    if not leaves:
+        raise ValueError("Combine Objectives has no objective: wire at least one.")
+    if all(leaf.weight == 0 for leaf in leaves):
+        raise ValueError("Every objective has weight 0: give at least one of them a weight.")
+    return Sum(terms=leaves)
 
 
 def total_loss(scores: list[Score]) -> Tensor:

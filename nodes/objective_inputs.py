@@ -1,0 +1,46 @@
+"""The inputs that every objective node shares: how much it counts, and the score at which it is content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.v0_0_2 import io
+
+NO_TARGET, WITH_TARGET = "none", "at least"
+
+
+def weight_input(default: float = 1.0) -> io.Float.Input:
+    """The widget `weight`."""
+    return io.Float.Input(
+        "weight",
+        default=default,
+        min=-1000.0,
+        max=1000.0,
+        step=0.1,
+        round=0.001,
+        tooltip="How much this objective counts beside the others. Negative turns it round; 0 only reports its score.",
+    )
+
+
+def target_input(
+    value: float, low: float, high: float, scale: str, wanted: bool = False, step: float = 0.01
+) -> io.DynamicCombo.Input:
+    """The widget `target`: "none", or "at least" with a number of its own, `target.value`.
+
+    value, low, high, step: of the number; scale: what the number means, for its tooltip; wanted: "at least" by default.
+    """
+    number = io.Float.Input(
+        "value", default=value, min=low, max=high, step=step, round=0.0001, tooltip=f"The score to reach: {scale}."
+    )
+    options = [io.DynamicCombo.Option(NO_TARGET, []), io.DynamicCombo.Option(WITH_TARGET, [number])]
+    return io.DynamicCombo.Input(
+        "target",
+        options=options[::-1] if wanted else options,
+        tooltip=f"{NO_TARGET}: raise the score as far as it goes. {WITH_TARGET}: raise it to the value and no further; "
+        "when every objective with a target is there, the optimisation stops.",
+    )
+
+
+def read_target(target: dict[str, Any]) -> float | None:
+    """The number that `target_input` delivers, or None where there is none."""
+    return target["value"] if target["target"] == WITH_TARGET else None

@@ -1,0 +1,67 @@
+"""Diversity of a set of pictures: any features with any statistic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from .features.base import Features
+from .objective import Batch, Kind, Objective
+from .statistics import STATISTICS, kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diversity(Objective):
+    """How different the pictures of a batch are, from each other and from the references: 0 .. 1.
+
+    features: how pictures are seen. statistic: a name in STATISTICS. target: within 0..1.
+    """
+
+    features: Features
+    statistic: str = "dpp"
+    kind: Kind = field(default="diversity", init=False, repr=False)
+    _references: Tensor | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.statistic not in STATISTICS:
+            raise ValueError(f"Diversity: no statistic {self.statistic!r}; choose one of {', '.join(STATISTICS)}.")
+        if not self.name:
+            object.__setattr__(self, "name", f"{self.features.name} {self.statistic}")
+        object.__setattr__(self, "needs", frozenset({self.features.source}))
+        super().__post_init__()
+        if self.target is not None and not 0 <= self.target <= 1:
+            raise ValueError(f"{self.name}: target is {self.target}; a diversity goes from 0 to 1.")
+
+    def bind(self, start: Batch | None = None, references: Batch | None = None) -> Diversity:
+        """With the features of the references, which join every batch as fixed members of the set."""
+        if references is None:
+            return self
+        with torch.no_grad():
+            return replace(self, _references=references.features(self.features))
+
+    def measure(self, batch: Batch) -> Tensor:
+        """() the statistic of the batch and the references, with gradient to the batch alone."""
+        seen = batch.features(self.features)
+        K = kernel(self._with_references(seen))
+        if len(K) < 2:
+            raise ValueError(
+                f"{self.name} compares pictures, and there is only one: raise the batch size of the latent, "
+                "or wire references."
+            )
+        return STATISTICS[self.statistic](K).to(seen)
+
+    def distances(self, batch: Batch) -> Tensor:
+        """(B, B) the distances 1 - K, without the references."""
+        return (1 - kernel(batch.features(self.features))).clamp(0, 1).fill_diagonal_(0)
+
+    def _with_references(self, seen: Tensor) -> Tensor:
+        if self._references is None:
+            return seen
+        if seen.shape[1:] != self._references.shape[1:]:
+            raise ValueError(
+                f"{self.name}: the references are seen as {tuple(self._references.shape[1:])} (places, channels) and "
+                f"the batch as {tuple(seen.shape[1:])}: give references of the size of the pictures."
+            )
+        return torch.cat([seen, self._references.to(seen)])
