@@ -1,0 +1,262 @@
+"""Pink Noise and Noise to Latent, and the NOISE objects of this pack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.nested_tensor
+import comfy.sample
+import torch
+from comfy_api.v0_0_2 import io
+from torch import Tensor
+
+from ..noise.coloured import ALPHA_LIMIT, SPECTRA, Spectrum, colour
+
+Samples = Tensor | comfy.nested_tensor.NestedTensor
+
+
+def parts(samples: Samples) -> list[Tensor]:
+    """The tensors of a latent: one, or several where it is nested (a video and its sound)."""
+    return list(samples.unbind()) if samples.is_nested else [samples]
+
+
+def joined(tensors: list[Tensor], like: Samples) -> Samples:
+    """The opposite of `parts`."""
+    return comfy.nested_tensor.NestedTensor(tensors) if like.is_nested else tensors[0]
+
+
+def sizes(samples: Samples) -> str:
+    """Batch and size of a latent for a message, e.g. "2 of 16 x 64 x 64"."""
+    return " and ".join(f"{t.shape[0]} of {' x '.join(map(str, t.shape[1:]))}" for t in parts(samples))
+
+
+def check_latent(latent: dict[str, Any]) -> Samples:
+    """The samples of a LATENT; raises ValueError with one sentence where noise cannot be made for them."""
+    samples = latent["samples"]
+    for part in parts(samples):
+        if not 3 <= part.ndim <= 5 or 0 in part.shape or not part.is_floating_point():
+            raise ValueError(
+                f"latent_image holds {sizes(samples)} ({part.dtype}), for which there is no noise; "
+                "wire a latent of an image, a video or sound that is not empty."
+            )
+    return samples
+
+
+class ColouredNoise:
+    """NOISE: the white noise of core's Random Noise for `seed`, filtered to `spectrum`."""
+
+    def __init__(self, seed: int, spectrum: Spectrum) -> None:
+        self.seed = seed
+        self.spectrum = spectrum
+
+    def generate_noise(self, latent: dict[str, Any]) -> Samples:
+        """The noise for a latent, on the CPU in the latent's precision. Frequencies are weighted in float32."""
+        samples = check_latent(latent)
+        generator = torch.Generator().manual_seed(self.seed)
+        index = latent.get("batch_index")
+
+        def draw(part: Tensor) -> Tensor:
+            single = torch.empty(part.shape, dtype=torch.float32, device="meta")
+            white = comfy.sample.prepare_noise_inner(single, generator, index)
+            return colour(white, self.spectrum).to(part.dtype)
+
+        return joined([draw(part) for part in parts(samples)], samples)
+
+
+class FixedNoise:
+    """NOISE: given tensors, such as those that Noise Optimize found or that Load Noise read.
+
+    samples: (B, C, ...). seed: for the noise that a sampler injects itself. batch_index: which samples of a larger
+    batch these are, where the latent they were made for says so. spectrum, scores, settings: kept by Save Noise.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        seed: int = 0,
+        settings: dict[str, Any] | None = None,
+        scores: dict[str, Any] | None = None,
+        spectrum: dict[str, Any] | None = None,
+        batch_index: list[int] | None = None,
+    ) -> None:
+        self.samples = samples
+        self.seed = seed
+        self.settings = settings or {}
+        self.scores = scores or {}
+        self.spectrum = spectrum
+        self.batch_index = list(batch_index) if batch_index is not None else list(range(len(parts(samples)[0])))
+
+    def generate_noise(self, latent: dict[str, Any]) -> Samples:
+        """The given noise for a latent of its size: the samples that `batch_index` names, else as many as it has."""
+        wanted, held = parts(latent["samples"]), parts(self.samples)
+        if [t.shape[1:] for t in wanted] != [t.shape[1:] for t in held]:
+            raise ValueError(
+                f"noise was made for latents of another size ({sizes(self.samples)}; latent_image holds "
+                f"{sizes(latent['samples'])}); set latent_image to the size of the noise."
+            )
+        index = latent.get("batch_index") or self.batch_index[: len(wanted[0])]
+        if len(wanted[0]) > len(index) or not set(index) <= set(self.batch_index):
+            raise ValueError(
+                f"noise holds the samples {self.batch_index} of its batch, and latent_image asks for "
+                f"{latent.get('batch_index') or len(wanted[0])}; set the batch of latent_image to samples it holds."
+            )
+        rows = [self.batch_index.index(i) for i in index]
+        return joined([h[rows].to(w.dtype) for h, w in zip(held, wanted)], latent["samples"])
+
+
+def noise_for(noise: Any, latent: dict[str, Any]) -> Samples:
+    """The noise of any NOISE for a latent, on the CPU.
+
+    An empty latent stands for any latent of its batch, as it does in the host's samplers: given noise keeps its size.
+    """
+    samples = check_latent(latent)
+    if isinstance(noise, FixedNoise) and not samples.is_nested and not noise.samples.is_nested and not samples.any():
+        latent = {**latent, "samples": noise.samples.new_zeros(len(samples), *noise.samples.shape[1:])}
+    return noise.generate_noise(latent).cpu()
+
+
+class PinkNoise(io.ComfyNode):
+    """White noise with more or less of the low frequencies."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizePinkNoise",
+            display_name="Pink Noise",
+            category="noise optimize/noise",
+            description=(
+                "Starting noise with a chosen spectrum. Pink noise has more of the low frequencies that decide the "
+                "composition, so seeds differ more. With alpha 0 it is exactly Random Noise."
+            ),
+            search_aliases=["coloured noise", "colored noise", "blue noise", "1/f noise", "random noise", "spectrum"],
+            inputs=[
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The seed of the white noise that is coloured: the same as in Random Noise.",
+                ),
+                io.Float.Input(
+                    "alpha",
+                    default=0.2,
+                    min=-ALPHA_LIMIT,
+                    max=ALPHA_LIMIT,
+                    step=0.01,
+                    tooltip="Above 0 pink, 0 white, below 0 blue. 0.2 is safe; above 0.3 pictures turn patchy.",
+                ),
+                io.Combo.Input(
+                    "spectrum",
+                    options=list(SPECTRA),
+                    default="paper",
+                    tooltip=(
+                        "paper: amplitude 1 / (1 + f)^alpha, f in cycles per side. power law: power 1 / f^alpha. "
+                        "band: the paper's form between low and high, nothing outside."
+                    ),
+                ),
+                io.Float.Input(
+                    "low",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Lower edge of the band: 0 is the coarsest, 1 the finest detail of the latent.",
+                ),
+                io.Float.Input(
+                    "high",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Upper edge of the band: 0 is the coarsest, 1 the finest detail of the latent.",
+                ),
+                io.Boolean.Input(
+                    "time",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Video: filter along time as well, so that neighbouring frames share their noise.",
+                ),
+            ],
+            outputs=[io.Noise.Output(tooltip="For any sampler that takes NOISE, and for Noise Optimize.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, seed: int, alpha: float, spectrum: str, low: float = 0.0, high: float = 0.5, time: bool = False
+    ) -> io.NodeOutput:
+        return io.NodeOutput(ColouredNoise(seed, Spectrum(spectrum, alpha, low, high, time)))
+
+
+class NoiseToLatent(io.ComfyNode):
+    """Noise as the LATENT that KSampler (Advanced) starts from."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeNoiseToLatent",
+            display_name="Noise to Latent",
+            category="noise optimize/noise",
+            description=(
+                "Any noise as a latent. With a model wired, it is scaled so that KSampler (Advanced) with add_noise "
+                "off starts from this noise; without one it is the noise itself."
+            ),
+            search_aliases=["noisy latent", "noise latent", "latent noise", "inject noise"],
+            inputs=[
+                io.Noise.Input("noise", tooltip="Noise from Pink Noise, Noise Optimize, Load Noise or Random Noise."),
+                io.Latent.Input("latent_image", tooltip="The latent that gives size and batch; a picture in it is kept."),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip=(
+                        "The model of KSampler (Advanced). Flow models (FLUX, SD 3, Qwen-Image, Wan) cannot start from a "
+                        "latent: use their noise with SamplerCustomAdvanced."
+                    ),
+                ),
+            ],
+            outputs=[io.Latent.Output(tooltip="For KSampler (Advanced) with add_noise off, from step 0.")],
+        )
+
+    @classmethod
+    def execute(cls, noise: Any, latent_image: dict[str, Any], model: Any = None) -> io.NodeOutput:
+        latent = {k: v for k, v in latent_image.items() if not k.startswith("downscale_ratio_")}
+        if model is not None:
+            latent["samples"] = comfy.sample.fix_empty_latent_channels(
+                model,
+                latent_image["samples"],
+                latent_image.get("downscale_ratio_spacial"),
+                latent_image.get("downscale_ratio_temporal"),
+            )
+        samples = noise_for(noise, latent)
+        if model is not None:
+            samples = starting_latent(model, samples, latent["samples"])
+        return io.NodeOutput({**latent, "samples": samples})
+
+
+def starting_latent(model: Any, noise: Samples, image: Samples) -> Samples:
+    """The latent from which a sampler that adds no noise starts at full noise, as one that adds `noise` to `image`."""
+    sampling = model.get_model_object("model_sampling")
+    to_model: Callable = model.get_model_object("process_latent_in")
+    from_model: Callable = model.get_model_object("process_latent_out")
+    sigma = torch.as_tensor(sampling.sigma_max).float().cpu()
+    kept = sampling.noise_scaling(sigma, torch.zeros(1), torch.ones(1), max_denoise=True)
+    if not kept > 0:
+        raise ValueError(
+            "model is a flow model, which ignores latent_image at full noise; "
+            "leave model unwired and use noise with SamplerCustomAdvanced."
+        )
+
+    def start(z: Tensor, x: Tensor) -> Tensor:
+        x = to_model(x.cpu()) if x.any() else x.cpu()
+        return from_model(sampling.noise_scaling(sigma, z.clone(), x, max_denoise=True) / kept)
+
+    return joined([start(z, x) for z, x in zip(parts(noise), parts(image))], noise)
+
+
+NODES = [PinkNoise, NoiseToLatent]

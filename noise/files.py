@@ -1,0 +1,99 @@
+"""Noise files: safetensors with what is needed to make the pictures again as metadata. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+FORMAT, VERSION = "noise_optimize.noise", "1"
+
+
+@dataclass(frozen=True)
+class NoiseFile:
+    """What a noise file holds.
+
+    samples: the noise, (B, C, ...); more than one tensor where a latent has several parts (a video and its sound).
+    seed: for the noise that a sampler injects itself. batch_index: which samples of a larger batch these are.
+    spectrum, scores, settings: anything that JSON can hold.
+    """
+
+    samples: tuple[Tensor, ...]
+    seed: int = 0
+    batch_index: list[int] | None = None
+    spectrum: dict[str, Any] | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+STORED_AS_JSON = ("seed", "batch_index", "spectrum", "scores", "settings")
+
+
+def save(path: str | os.PathLike, noise: NoiseFile) -> Path:
+    """Write a noise file whole or not at all: it appears under its name only when all of it is on disk.
+
+    Raises ValueError where the noise holds NaN or infinity, OSError where the folder cannot be written.
+    """
+    if not all(bool(part.isfinite().all()) for part in noise.samples):
+        raise ValueError("noise holds values that are not finite; it was not saved.")
+    path = Path(path)
+    stored = {name: json.dumps(getattr(noise, name)) for name in STORED_AS_JSON}
+    shapes = json.dumps([list(part.shape) for part in noise.samples])
+    metadata = {"format": FORMAT, "version": VERSION, "shape": shapes, **stored}
+    tensors = {f"noise_{i}": part.detach().cpu().contiguous() for i, part in enumerate(noise.samples)}
+    data = safetensors.torch.save(tensors, metadata)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(unfinished, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | os.PathLike) -> NoiseFile:
+    """Read a noise file; raises ValueError with one sentence where it is missing, damaged or something else."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path.name}: there is no such noise file; choose one of the list or save one with Save Noise.")
+    damaged = f"{path.name} is damaged or no safetensors file; save the noise again with Save Noise."
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") == FORMAT and metadata.get("version") == VERSION:
+                parts = tuple(file.get_tensor(f"noise_{i}") for i in range(len(file.keys())))
+                fields = {name: json.loads(metadata[name]) for name in STORED_AS_JSON}
+                shapes = json.loads(metadata["shape"])
+    except (safetensors.SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(damaged) from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path.name} holds no noise; choose a file written by Save Noise.")
+    if metadata.get("version") != VERSION:
+        raise ValueError(f"{path.name} was written by another version of this node pack; update the pack to load it.")
+    noise = NoiseFile(samples=parts, **fields)
+    if not parts or shapes != [list(part.shape) for part in parts] or not _sound(noise):
+        raise ValueError(damaged)
+    return noise
+
+
+def _sound(noise: NoiseFile) -> bool:
+    """Whether tensors and fields are what `save` would have written."""
+    return (
+        all(part.is_floating_point() and part.ndim >= 3 and bool(part.isfinite().all()) for part in noise.samples)
+        and isinstance(noise.seed, int)
+        and isinstance(noise.batch_index, list | None)
+        and isinstance(noise.spectrum, dict | None)
+        and isinstance(noise.scores, dict)
+        and isinstance(noise.settings, dict)
+    )
