@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...noise.gradient import recompute
+
 
 class Features(ABC):
     """Base of all features. A subclass sets `name` and `source` and writes `encode`.
@@ -37,8 +39,6 @@ class Features(ABC):
         if self.chunk is None or len(x) <= self.chunk:
             raw = self.encode(x)
         elif x.requires_grad and torch.is_grad_enabled():
-            from ...noise.gradient import recompute
-
             raw = recompute(self.encode, x, chunk=self.chunk)
         else:
             raw = torch.cat([self.encode(part) for part in x.split(self.chunk)])
