@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,6 +17,7 @@ os.environ["DO_NOT_TRACK"] = "1"
 import pytest
 import torch
 
+import comfy_server
 import comfyui
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +36,14 @@ def register_pack() -> None:
 
 
 register_pack()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[comfy_server.Server]:
+    """One real ComfyUI for the whole run, with the pack and the test-only tiny nodes linked in."""
+    packs = {"noise_optimize": ROOT, "tiny_pack": ROOT / "tests" / "graphs" / "tiny_pack"}
+    with comfy_server.Server(tmp_path_factory.mktemp("comfyui"), packs) as running:
+        yield running
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

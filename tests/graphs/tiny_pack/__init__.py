@@ -1,0 +1,75 @@
+"""Test-only nodes: the tiny models as MODEL, CONDITIONING, VAE and LATENT.
+
+Models live as long as the server, as loaded ones do: what a graph breaks in them, the next graph finds broken.
+"""
+
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+
+from comfy_api.v0_0_2 import ComfyExtension, io
+
+SOURCE = Path(__file__).resolve().parents[2] / "tiny_models.py"
+spec = importlib.util.spec_from_file_location("tiny_models", SOURCE)
+sys.modules["tiny_models"] = tiny_models = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tiny_models)
+
+model = functools.cache(tiny_models.model)
+vae = functools.cache(tiny_models.vae)
+
+
+def architecture() -> io.Combo.Input:
+    return io.Combo.Input("architecture", options=list(tiny_models.ARCHITECTURES))
+
+
+class TinyModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TinyModel", category="tiny", inputs=[architecture()], outputs=[io.Model.Output()])
+
+    @classmethod
+    def execute(cls, architecture):
+        return io.NodeOutput(model(architecture).clone())
+
+
+class TinyConditioning(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        inputs = [architecture(), io.Int.Input("seed", default=0), io.Int.Input("batch", default=1)]
+        return io.Schema("TinyConditioning", category="tiny", inputs=inputs, outputs=[io.Conditioning.Output()])
+
+    @classmethod
+    def execute(cls, architecture, seed, batch):
+        return io.NodeOutput(tiny_models.conditioning(architecture, seed, batch))
+
+
+class TinyVAE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        inputs = [io.Int.Input("channels", default=4)]
+        return io.Schema("TinyVAE", category="tiny", inputs=inputs, outputs=[io.Vae.Output()])
+
+    @classmethod
+    def execute(cls, channels):
+        return io.NodeOutput(vae(channels))
+
+
+class TinyLatent(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        sizes = [io.Int.Input(name, default=default) for name, default in (("height", 8), ("width", 8), ("batch", 1))]
+        return io.Schema("TinyLatent", category="tiny", inputs=[architecture(), *sizes], outputs=[io.Latent.Output()])
+
+    @classmethod
+    def execute(cls, architecture, height, width, batch):
+        return io.NodeOutput(tiny_models.latent(architecture, height, width, batch))
+
+
+class TinyExtension(ComfyExtension):
+    async def get_node_list(self):
+        return [TinyModel, TinyConditioning, TinyVAE, TinyLatent]
+
+
+async def comfy_entrypoint():
+    return TinyExtension()
