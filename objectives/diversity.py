@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .features.base import Features
 from .objective import Batch, Kind, Objective
@@ -51,6 +51,10 @@ class Diversity(Objective):
                 "or wire references."
             )
         return STATISTICS[self.statistic](K).to(seen)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.features.networks
 
     def distances(self, batch: Batch) -> Tensor:
         """(B, B) the distances 1 - K, without the references."""

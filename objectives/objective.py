@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from .features.base import Features
@@ -114,6 +114,11 @@ class Objective(ABC):
         """
         return self
 
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The pretrained networks that measuring runs, for the host to place on its device."""
+        return ()
+
     def distances(self, batch: Batch) -> Tensor | None:
         """(B, B) how far each picture is from each other, 0 (the same) .. 1; None where pictures are not compared."""
         return None
@@ -150,6 +155,10 @@ class Sum(Objective):
 
     def bind(self, start: Batch | None = None, references: Batch | None = None) -> Sum:
         return replace(self, terms=tuple(term.bind(start, references) for term in self.terms))
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return tuple(dict.fromkeys(network for term in self.terms for network in term.networks))
 
     def leaves(self) -> tuple[Objective, ...]:
         return self.terms
