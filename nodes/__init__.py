@@ -2,7 +2,9 @@
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-GROUPS: tuple = ()
+from . import files, noise, spectrum
+
+GROUPS: tuple = (noise, spectrum, files)
 
 
 class NoiseOptimizeExtension(ComfyExtension):

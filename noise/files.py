@@ -19,7 +19,7 @@ FORMAT, VERSION = "noise_optimize.noise", "1"
 
 @dataclass(frozen=True)
 class NoiseFile:
-    """What a noise file holds.
+    """What a noise file holds. Raises ValueError where the noise is not finite.
 
     samples: the noise, (B, C, ...); more than one tensor where a latent has several parts (a video and its sound).
     seed: for the noise that a sampler injects itself. batch_index: which samples of a larger batch these are.
@@ -33,6 +33,10 @@ class NoiseFile:
     scores: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not all(bool(part.isfinite().all()) for part in self.samples):
+            raise ValueError("noise holds values that are not finite; make it anew.")
+
 
 STORED_AS_JSON = ("seed", "batch_index", "spectrum", "scores", "settings")
 
@@ -40,10 +44,8 @@ STORED_AS_JSON = ("seed", "batch_index", "spectrum", "scores", "settings")
 def save(path: str | os.PathLike, noise: NoiseFile) -> Path:
     """Write a noise file whole or not at all: it appears under its name only when all of it is on disk.
 
-    Raises ValueError where the noise holds NaN or infinity, OSError where the folder cannot be written.
+    Raises OSError where the folder cannot be written.
     """
-    if not all(bool(part.isfinite().all()) for part in noise.samples):
-        raise ValueError("noise holds values that are not finite; it was not saved.")
     path = Path(path)
     stored = {name: json.dumps(getattr(noise, name)) for name in STORED_AS_JSON}
     shapes = json.dumps([list(part.shape) for part in noise.samples])
@@ -90,7 +92,7 @@ def load(path: str | os.PathLike) -> NoiseFile:
 def _sound(noise: NoiseFile) -> bool:
     """Whether tensors and fields are what `save` would have written."""
     return (
-        all(part.is_floating_point() and part.ndim >= 3 and bool(part.isfinite().all()) for part in noise.samples)
+        all(part.is_floating_point() and part.ndim >= 3 for part in noise.samples)
         and isinstance(noise.seed, int)
         and isinstance(noise.batch_index, list | None)
         and isinstance(noise.spectrum, dict | None)

@@ -1,0 +1,157 @@
+"""Save Noise and Load Noise: noise files in ComfyUI's output and input folders."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import comfy.nested_tensor
+import folder_paths
+from comfy_api.v0_0_2 import io
+
+from ..noise import files
+from .noise import FixedNoise, noise_for, parts
+
+SUFFIX = ".safetensors"
+
+
+class SaveNoise(io.ComfyNode):
+    """Writes noise with what made it to the output folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeSaveNoise",
+            display_name="Save Noise",
+            category="noise optimize/noise",
+            description="Saves noise to the output folder, with its seed, spectrum, shape, scores and settings.",
+            search_aliases=["export noise", "store noise", "keep noise"],
+            is_output_node=True,
+            inputs=[
+                io.Noise.Input("noise", tooltip="The noise to keep, for example what Noise Optimize found."),
+                io.Latent.Input("latent_image", tooltip="The latent that gives size and batch."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="noise/noise",
+                    tooltip="Name in the output folder; may hold subfolders and %year%, %month%, %day%, %hour%, %minute%.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, noise: Any, latent_image: dict[str, Any], filename_prefix: str) -> io.NodeOutput:
+        samples = noise_for(noise, latent_image)
+        kept = files.NoiseFile(
+            samples=tuple(parts(samples)),
+            seed=noise.seed,
+            batch_index=latent_image.get("batch_index"),
+            spectrum=described(noise),
+            scores=getattr(noise, "scores", {}),
+            settings=getattr(noise, "settings", {}),
+        )
+        folder, name, counter, subfolder = place(filename_prefix)
+        file = f"{name}_{counter:05}_{SUFFIX}"
+        try:
+            files.save(folder / file, kept)
+        except OSError as error:
+            raise ValueError(
+                f"filename_prefix {filename_prefix!r}: {folder} cannot be written ({error.strerror}); "
+                "choose another prefix or free the folder."
+            ) from error
+        return io.NodeOutput(ui={"noise": [{"filename": file, "subfolder": subfolder, "type": "output"}]})
+
+
+def place(prefix: str) -> tuple[Path, str, int, str]:
+    """Folder, name, counter and subfolder for a prefix in the output folder, by the host's rules."""
+    output = folder_paths.get_output_directory()
+    target = os.path.normpath(os.path.join(output, prefix.replace("\\", "/")))
+    if os.path.realpath(output) == os.path.realpath(target) or not folder_paths.is_within_directory(output, target):
+        raise ValueError(f"filename_prefix {prefix!r} names no file inside the output folder; use a name like noise/noise.")
+    try:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
+    except OSError as error:
+        raise ValueError(
+            f"filename_prefix {prefix!r}: its folder cannot be used ({error.strerror}); choose another prefix."
+        ) from error
+    return Path(folder), name, counter, subfolder
+
+
+def described(noise: Any) -> dict[str, Any] | None:
+    """The spectrum of a NOISE as JSON can hold it; None where it does not say."""
+    spectrum = getattr(noise, "spectrum", None)
+    return spectrum if spectrum is None or isinstance(spectrum, dict) else asdict(spectrum)
+
+
+class LoadNoise(io.ComfyNode):
+    """Reads noise that Save Noise wrote, from the input or output folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeLoadNoise",
+            display_name="Load Noise",
+            category="noise optimize/noise",
+            description="Loads noise that Save Noise wrote, for any sampler and the same latent size.",
+            search_aliases=["import noise", "open noise", "read noise"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=listed(),
+                    tooltip="A noise file of the input folder, or of the output folder where it says [output].",
+                )
+            ],
+            outputs=[
+                io.Noise.Output(tooltip="The saved noise, for latents of the size it was made for."),
+                io.Latent.Output(tooltip="The saved noise as a latent."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        try:
+            if file is not None:
+                files.load(located(file))
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> str:
+        try:
+            stat = located(file).stat()
+        except (ValueError, OSError):
+            return file
+        return f"{file} {stat.st_mtime_ns} {stat.st_size}"
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        kept = files.load(located(file))
+        nested = len(kept.samples) > 1
+        samples = comfy.nested_tensor.NestedTensor(kept.samples) if nested else kept.samples[0]
+        noise = FixedNoise(samples, kept.seed, kept.settings, kept.scores, kept.spectrum, kept.batch_index)
+        return io.NodeOutput(noise, {"samples": samples})
+
+
+def listed() -> list[str]:
+    """Every safetensors file of the input folder, then of the output folder, as the host names files."""
+    folders = {"": folder_paths.get_input_directory(), " [output]": folder_paths.get_output_directory()}
+    return [
+        Path(name).as_posix() + mark
+        for mark, folder in folders.items()
+        for name in sorted(folder_paths.recursive_search(folder)[0])
+        if name.endswith(SUFFIX)
+    ]
+
+
+def located(file: str) -> Path:
+    """The path of a listed file; raises ValueError where the name leads out of ComfyUI's folders."""
+    try:
+        return Path(folder_paths.get_annotated_filepath(file))
+    except ValueError as error:
+        raise ValueError(f"{file!r} leads outside ComfyUI's folders; choose a file of the list.") from error
+
+
+NODES = [SaveNoise, LoadNoise]
