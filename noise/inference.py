@@ -1,0 +1,83 @@
+"""Use tensors that were made in inference mode inside a graph, without copying them.
+
+A tensor made in inference mode cannot be saved for backward. A normal tensor on the same storage can.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OPAQUE = (
+    type,
+    types.ModuleType,
+    types.FunctionType,
+    types.MethodType,
+    str,
+    bytes,
+    int,
+    float,
+    torch.dtype,
+    torch.device,
+)
+
+
+def normal(tensor: Tensor) -> Tensor:
+    """A tensor on the same storage that autograd may save; a Parameter stays one, without asking for a gradient.
+
+    Call it outside inference mode. Subclasses of Tensor other than Parameter are returned as they are.
+    """
+    if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or not (tensor.is_inference() or tensor.requires_grad):
+        return tensor
+    if tensor.is_inference():
+        alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        alias = alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    else:
+        alias = tensor.detach()
+    return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+
+
+@contextmanager
+def normal_tensors(*roots: Any, depth: int = 2) -> Iterator[None]:
+    """Within it, tensors below roots that were made in inference mode, or ask for a gradient, are `normal`.
+
+    Looks into modules, dicts, lists, and into other objects `depth` levels deep. Afterwards the very same tensor objects
+    are back where they were, unless something else has taken the place meanwhile.
+    """
+    aliases: dict[int, Tensor] = {}
+    places: list[tuple[Any, Any, Tensor]] = []
+    seen: set[int] = set()
+
+    def visit(holder: Any, depth: int) -> None:
+        if isinstance(holder, OPAQUE) or id(holder) in seen:
+            return
+        seen.add(id(holder))
+        if isinstance(holder, (dict, list)):
+            items = list(holder.items() if isinstance(holder, dict) else enumerate(holder))
+            for key, value in items:
+                if not isinstance(value, Tensor):
+                    visit(value, depth)
+                elif (alias := aliases.setdefault(id(value), normal(value))) is not value:
+                    places.append((holder, key, value))
+                    holder[key] = alias
+        elif isinstance(holder, nn.Module):
+            visit(vars(holder), depth)
+        elif isinstance(holder, tuple):
+            visit(list(holder), depth) if not any(isinstance(v, Tensor) for v in holder) else None
+        elif depth > 0 and hasattr(holder, "__dict__"):
+            visit(vars(holder), depth - 1)
+
+    try:
+        visit(list(roots), depth)
+        yield
+    finally:
+        for holder, key, value in reversed(places):
+            present = holder.get(key) if isinstance(holder, dict) else holder[key] if key < len(holder) else None
+            alias = aliases[id(value)]
+            if present is alias and alias.data_ptr() == value.data_ptr():
+                holder[key] = value

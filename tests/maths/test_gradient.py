@@ -1,0 +1,145 @@
+"""The recomputed gradient is the gradient."""
+
+import pytest
+import torch
+from noise_optimize.noise.gradient import MemoryBudget, RecomputationError, power_of_two, recompute
+from noise_optimize.noise.inference import normal_tensors
+from torch import nn
+
+
+class InPlace(nn.Module):
+    """A residual block that writes into tensors which autograd has saved."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.norm, self.first, self.second = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        y = x * 2
+        y += torch.tanh(self.first(self.norm(y)))
+        y *= torch.sigmoid(y)
+        y -= self.second(y).sin_()
+        return y
+
+
+def out_of_place(block, x):
+    y = x * 2
+    y = y + torch.tanh(block.first(block.norm(y)))
+    y = y * torch.sigmoid(y)
+    return y - block.second(y).sin()
+
+
+@pytest.fixture
+def block():
+    torch.manual_seed(0)
+    return InPlace().double().requires_grad_(False)
+
+
+def gradient(function, x, weight):
+    x = x.clone().requires_grad_()
+    value = function(x)
+    return value.detach(), torch.autograd.grad((value * weight).sum(), x)[0]
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 5, 9, MemoryBudget(10**9), MemoryBudget(2000), MemoryBudget(1)])
+def test_an_in_place_network_in_any_chunk_has_the_gradient_of_its_out_of_place_twin(block, chunk):
+    x, weight = torch.randn(2, 5, 8, dtype=torch.float64)
+    value, grad = gradient(lambda x: recompute(block, x, chunk=chunk), x, weight)
+    expected_value, expected_grad = gradient(lambda x: out_of_place(block, x), x, weight)
+    torch.testing.assert_close(value, expected_value, rtol=1e-12, atol=0)
+    torch.testing.assert_close(grad, expected_grad, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2])
+def test_gradcheck_with_two_inputs_and_one_constant(block, chunk):
+    x, y = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True).unbind()
+    constant = torch.randn(3, 8, dtype=torch.float64)
+
+    def function(x, y):
+        return recompute(lambda x, y, c: block(x * y.exp()) + c * y, x, y, constant, chunk=chunk)
+
+    assert torch.autograd.gradcheck(function, (x.detach().requires_grad_(), y.detach().requires_grad_()))
+
+
+def test_a_quadratic_has_its_closed_form_gradient():
+    x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    recompute(lambda x: (x**2).sum(1), x, chunk=1).sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach(), rtol=0, atol=0)
+
+
+def test_recomputation_may_be_nested(block):
+    x, weight = torch.randn(2, 4, 8, dtype=torch.float64)
+    nested = gradient(lambda x: recompute(lambda x: recompute(block, block(x), chunk=1), x, chunk=2), x, weight)
+    plain = gradient(lambda x: out_of_place(block, out_of_place(block, x)), x, weight)
+    torch.testing.assert_close(nested, plain, rtol=1e-11, atol=1e-13)
+
+
+def test_without_gradient_it_is_the_function_itself(block):
+    x = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        value = recompute(block, x)
+    assert not value.requires_grad and torch.equal(value, block(x.detach()))
+    assert not recompute(block, x.detach()).requires_grad
+
+
+def test_the_input_is_left_alone_by_a_function_that_writes_into_it():
+    x = torch.randn(4, 3, dtype=torch.float64)
+    before = x.clone()
+    _, grad = gradient(lambda x: recompute(lambda x: x.mul_(x), x, chunk=2), x, torch.ones_like(x))
+    assert torch.equal(x, before)
+    torch.testing.assert_close(grad, 2 * x)
+
+
+def test_nothing_is_kept_between_forward_and_backward_but_the_inputs(block):
+    kept = []
+    x = torch.randn(16, 8, dtype=torch.float64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
+        recompute(block, x, chunk=1)
+    assert sum(kept) == x.nbytes
+
+
+def test_a_budget_measures_one_sample_and_then_fills_itself(block):
+    budget, x = MemoryBudget(10**9), torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
+    assert budget.chunk(6) == 1
+    recompute(block, x, chunk=budget)
+    assert budget.chunk(6) == 6
+    budget.limit = 4 * budget.per_sample
+    assert budget.chunk(6) == 3, "six samples in chunks of at most four are evened out"
+    budget.limit = 0
+    assert budget.chunk(6) == 1
+
+
+def test_a_small_gradient_survives_half_precision():
+    """1e-6 squared is far below float16's smallest number, 6e-8."""
+    x = torch.full((2, 4), 0.5, dtype=torch.float32, requires_grad=True)
+    function = lambda x: ((x.half() * 1e-3) * 1e-3).float()
+    (grad,) = torch.autograd.grad(recompute(function, x).sum() * 1e-6, x)
+    torch.testing.assert_close(grad, torch.full_like(x, 1e-12), rtol=5e-2, atol=0)
+    assert power_of_two(torch.tensor([0.0])) == 1 and power_of_two(torch.tensor([float("nan")])) == 1
+    assert power_of_two(torch.tensor([3e-5, -0.3])) == 4
+
+
+def test_a_network_that_changes_its_answer_is_refused():
+    answers = iter([1.0, 2.0])
+    x = torch.randn(2, 3, requires_grad=True)
+    value = recompute(lambda x: x * next(answers), x, verify=True)
+    with pytest.raises(RecomputationError, match="another answer"):
+        value.sum().backward()
+
+
+def test_a_chunk_below_one_is_refused(block):
+    with pytest.raises(ValueError, match="at least 1"):
+        recompute(block, torch.zeros(1, 8), chunk=0)
+
+
+def test_weights_of_inference_mode_become_usable_on_their_own_storage_and_come_back():
+    with torch.inference_mode():
+        block = InPlace()
+        block.plain, block.listed = torch.ones(8), [torch.ones(8)]
+    weight, plain = block.first.weight, block.plain
+    x = torch.randn(2, 8, requires_grad=True)
+    with normal_tensors(block):
+        assert block.first.weight.data_ptr() == weight.data_ptr() and not block.plain.is_inference()
+        (recompute(block, x) * block.plain * block.listed[0]).sum().backward()
+    assert x.grad.isfinite().all()
+    assert block.first.weight is weight and block.plain is plain and weight.grad is None
