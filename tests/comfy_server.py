@@ -113,7 +113,7 @@ class Server:
         for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)
         for name, folder in self.packs.items():
-            link(folder, self.base / "custom_nodes" / name)
+            comfyui.link(folder, self.base / "custom_nodes" / name)
         self.address = f"127.0.0.1:{free_port()}"
         command = [sys.executable, "-X", "faulthandler", str(comfyui.COMFYUI / "main.py"), "--cpu", "--cache-none"]
         command += ["--port", self.address.split(":")[1], "--base-directory", str(self.base)]
@@ -240,13 +240,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def link(folder: Path, at: Path) -> None:
-    """A link to a folder; on Windows a junction, which needs no privilege."""
-    if sys.platform == "win32":
-        import _winapi
-
-        _winapi.CreateJunction(str(folder), str(at))
-    else:
-        at.symlink_to(folder, target_is_directory=True)

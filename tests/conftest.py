@@ -1,47 +1,31 @@
-"""Makes the clone importable as the package `noise_optimize`, and counts the tests that ran in the real host.
-
-The clone itself never goes on sys.path: its folder `nodes` would shadow the host's `nodes.py`.
-"""
+"""The pack as a package, one real ComfyUI for the whole run, and the count of the tests that ran in it."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
 
+import comfy_server
+import comfyui
+import pack
 import pytest
 import torch
 
-import comfy_server
-import comfyui
-
-ROOT = Path(__file__).resolve().parents[1]
-HOST_TIERS = tuple(ROOT / "tests" / tier for tier in ("host", "graphs", "browser"))
+HOST_TIERS = tuple(pack.ROOT / "tests" / tier for tier in ("host", "graphs", "browser"))
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
-def register_pack() -> None:
-    """Import the clone, whatever its folder is called, as `noise_optimize`."""
-    spec = importlib.util.spec_from_file_location(
-        "noise_optimize", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    sys.modules["noise_optimize"] = pack = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-
-
-register_pack()
+pack.register()
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[comfy_server.Server]:
     """One real ComfyUI for the whole run, with the pack and the test-only tiny nodes linked in."""
-    packs = {"noise_optimize": ROOT, "tiny_pack": ROOT / "tests" / "graphs" / "tiny_pack"}
+    packs = {"noise_optimize": pack.ROOT, "tiny_pack": pack.ROOT / "tests" / "graphs" / "tiny_pack"}
     with comfy_server.Server(tmp_path_factory.mktemp("comfyui"), packs) as running:
         yield running
 
@@ -63,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ran = [
         report
         for report in reports
-        if report.when == "call" and any((ROOT / report.nodeid).is_relative_to(tier) for tier in HOST_TIERS)
+        if report.when == "call" and any((pack.ROOT / report.nodeid).is_relative_to(tier) for tier in HOST_TIERS)
     ]
     host = f"ComfyUI {comfyui.version()}" if ran else "ComfyUI"
     terminalreporter.write_line(f"{len(ran)} tests ran inside {host}")

@@ -34,7 +34,8 @@ def test_every_input_and_output_has_a_tooltip(our_nodes):
         for group in ("required", "optional"):
             for socket, (_, options) in node["input"].get(group, {}).items():
                 silent += [] if options.get("tooltip") else [f"{name}.{socket}"]
-        silent += [f"{name} -> {socket}" for socket, tip in zip(node["output_name"], node["output_tooltips"]) if not tip]
+        outputs = zip(node["output_name"], node["output_tooltips"])
+        silent += [f"{name} -> {socket}" for socket, tip in outputs if not tip]
     assert not silent
 
 

@@ -1,0 +1,181 @@
+"""The developer's one command, on every system: `python dev.py test`, `lint`, `demo` or `bench`.
+
+The first run makes `.venv` and finds or installs ComfyUI (COMFYUI_PATH, else ~/comfy/ComfyUI); later runs start at
+once. What follows the task goes to it: `python dev.py test tests/maths -k pink`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import chromium
+import comfyui
+
+ENVIRONMENT = ROOT / ".venv"
+STAMP = ENVIRONMENT / "noise_optimize.json"
+HOST_VERSION = "0.33.0"
+TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
+TORCHVISION_BEHIND = 15  # torch 2.11 goes with torchvision 0.26 and torchaudio 2.11
+UV = shutil.which("uv")
+
+
+class Failure(Exception):
+    """What stops a task, in one sentence."""
+
+
+def python_of(environment: Path) -> Path:
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def run(*command: str | Path, **environment: str) -> None:
+    """Run a command in the clone with no one at the keyboard; Failure where it fails."""
+    words = [str(word) for word in command]
+    settings = os.environ | {"DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1"} | environment
+    code = subprocess.run(words, cwd=ROOT, env=settings, stdin=subprocess.DEVNULL, check=False).returncode
+    if code:
+        raise Failure(f"`{' '.join(words)}` ended with code {code}.")
+
+
+def make_environment(folder: Path) -> None:
+    if UV:
+        run(UV, "venv", "--quiet", "--python", sys.executable, folder)
+    else:
+        run(sys.executable, "-m", "venv", folder)
+
+
+def install(environment: Path, *requirements: str | Path) -> None:
+    python = python_of(environment)
+    run(*((UV, "pip", "install", "--python", python) if UV else (python, "-m", "pip", "install")), *requirements)
+
+
+def find_host() -> None:
+    """The host, installed with comfy-cli where it is missing; Failure where it cannot be had."""
+    try:
+        comfyui.version()
+        return
+    except FileNotFoundError as missing:
+        reason = str(missing)
+    say(f"ComfyUI is not at {comfyui.COMFYUI}: installing version {HOST_VERSION} there with comfy-cli")
+    tool = ENVIRONMENT / "comfy-cli"
+    wanted = ("--version", HOST_VERSION, "--cpu", "--skip-manager", "--skip-torch-or-directml", "--skip-requirement")
+    try:
+        make_environment(tool)
+        install(tool, "comfy-cli")
+        comfy = python_of(tool).with_name("comfy.exe" if os.name == "nt" else "comfy")
+        run(comfy, "--skip-prompt", "--workspace", comfyui.COMFYUI, "install", *wanted)
+        comfyui.version()
+    except (Failure, FileNotFoundError):
+        raise Failure(f"{reason} Installing it with comfy-cli did not work; see above.") from None
+
+
+def fitting_torch() -> bool:
+    """Whether the environment has a torch, torchvision and torchaudio that go together, of whatever build."""
+    names = [word.split("==")[0] for word in TORCH]
+    code = f"from importlib.metadata import version; print(*map(version, {names}))"
+    asked = subprocess.run([python_of(ENVIRONMENT), "-c", code], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        return False
+    torch, vision, audio = (int(re.match(r"\d+\.(\d+)", word).group(1)) for word in asked.stdout.split())
+    return torch == audio == vision - TORCHVISION_BEHIND
+
+
+def setup() -> None:
+    """The environment with ComfyUI's requirements and ours, unless it is there already and nothing changed."""
+    if not python_of(ENVIRONMENT).exists():
+        say(f"making {ENVIRONMENT.name}")
+        make_environment(ENVIRONMENT)
+    find_host()
+    lists = [comfyui.COMFYUI / "requirements.txt", ROOT / "requirements.txt", ROOT / "pyproject.toml"]
+    state = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in lists}
+    if STAMP.exists() and json.loads(STAMP.read_text(encoding="utf-8")) == state:
+        return
+    if not fitting_torch():
+        say("installing torch")
+        install(ENVIRONMENT, *TORCH)
+    say("installing the requirements of ComfyUI, of the pack and of its tests")
+    install(ENVIRONMENT, "-r", lists[0], "-r", lists[1], *test_requirements())
+    STAMP.write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def test_requirements() -> list[str]:
+    """The `test` extra of pyproject.toml, without building the pack."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return re.findall(r'"([^"]+)"', re.search(r"^test = \[(.*?)\]", text, re.DOTALL | re.MULTILINE).group(1))
+
+
+def find_chromium() -> str:
+    """A Chromium for the browser tests; on Debian, root installs it."""
+    if not chromium.find() and shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0:
+        say("installing Chromium")
+        run("apt-get", "update", "-q")
+        run("apt-get", "install", "-q", "-y", "--no-install-recommends", "chromium", DEBIAN_FRONTEND="noninteractive")
+    if found := chromium.find():
+        return found
+    raise Failure("The browser tests need Chromium: install it, or set CHROMIUM_PATH to its program file.")
+
+
+def lint(*arguments: str) -> None:
+    """Ruff on everything, mypy on the host-free half, under its real package name whatever the clone is called."""
+    python = python_of(ENVIRONMENT)
+    run(python, "-m", "ruff", "check", *(arguments or (".",)))
+    with tempfile.TemporaryDirectory() as folder:
+        comfyui.link(ROOT, Path(folder) / "noise_optimize")
+        packages = ("-p", "noise_optimize.noise", "-p", "noise_optimize.objectives")
+        run(python, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *packages, MYPYPATH=folder)
+
+
+def test(*arguments: str) -> None:
+    """Lint, types and every test; with arguments, pytest alone with those."""
+    if not arguments:
+        lint()
+    pytest = python_of(ENVIRONMENT).with_name("pytest.exe" if os.name == "nt" else "pytest")
+    run(pytest, *arguments, CHROMIUM_PATH=find_chromium())
+
+
+def demo(*arguments: str) -> None:
+    """The demo, on the small models that come with the pack."""
+    run(python_of(ENVIRONMENT), ROOT / "tests" / "demo" / "run.py", *arguments)
+
+
+def bench(*arguments: str) -> None:
+    """Every benchmark, or those named: each prints its ratios with machine, versions and command."""
+    folder = ROOT / "tests" / "benchmarks"
+    for script in [folder / f"{name}.py" for name in arguments] or sorted(folder.glob("[!_]*.py")):
+        say(script.stem)
+        run(python_of(ENVIRONMENT), script)
+
+
+def say(what: str) -> None:
+    print(f"== {what}", flush=True)
+
+
+TASKS = {"test": test, "lint": lint, "demo": demo, "bench": bench}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS)
+    task, arguments = parser.parse_known_args()
+    try:
+        setup()
+        TASKS[task.task](*arguments)
+    except Failure as failure:
+        print(f"dev.py: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
