@@ -7,6 +7,7 @@ import logging
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ TYPES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # in the order in whic
 class Weights:
     """A published file of weights, and where it may lie.
 
-    stem: the file name in a folder of the user's, without its type. licence: of the weights.
+    stem: the file name in a folder of the user's, without its type; aliases: other names that it goes by.
+    licence: of the weights.
     repository, hub_files: on the Hugging Face hub, the preferred file first.
     url: what a library itself names as its source, for weights that are not on the hub; cached under torch.hub's folder.
     gated: a licence that its reader has to accept: such weights are never fetched.
@@ -33,6 +35,7 @@ class Weights:
     hub_files: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
     url: str = ""
     gated: bool = False
+    aliases: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -41,10 +44,9 @@ class Weights:
 
 def find(weights: Weights, folders: Sequence[str | Path] = ()) -> Path | None:
     """The file in the folders, else in the hub's or torch's cache, else None; nothing is fetched."""
-    for folder in folders:
-        for suffix in TYPES:
-            if (path := Path(folder, weights.stem + suffix)).is_file():
-                return path
+    for folder, stem, suffix in product(folders, (weights.stem, *weights.aliases), TYPES):
+        if (path := Path(folder, stem + suffix)).is_file():
+            return path
     return _in_hub_cache(weights) if weights.repository else _in_torch_cache(weights)
 
 

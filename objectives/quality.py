@@ -1,0 +1,127 @@
+"""Quality of single pictures: CLIP Score, human preference (HPSv2.1, PickScore) and LAION's aesthetic predictor.
+
+All are a CLIP tower and at most a linear head. Scores are (B,), on the scale on which their authors report them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .clip import Clip, load_clip, load_tower
+from .objective import PICTURES, Batch, Kind, Objective
+from .weights import Progress, Weights, locate, read
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipQuality(Objective):
+    """scale * <image, direction> + offset, with the unit vector of each picture in CLIP's space.
+
+    direction: (D,) the unit vector of a prompt, or the weights of a linear head.
+    """
+
+    clip: Clip
+    direction: Tensor = field(repr=False)
+    scale: float = 1.0
+    offset: float = 0.0
+    kind: Kind = field(default="quality", init=False, repr=False)
+    needs: frozenset[str] = field(default=frozenset({PICTURES}), init=False, repr=False)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.clip.networks
+
+    def measure(self, batch: Batch) -> Tensor:
+        """(B,)"""
+        seen = self.clip.images(batch.pictures)
+        return self.scale * (seen @ self.direction.to(seen)) + self.offset
+
+
+def clip_score(clip: Clip, prompt: str, weight: float = 1.0, target: float | None = None) -> ClipQuality:
+    """CLIP Score: the cosine of picture and prompt (arXiv 2104.08718 multiplies it by 2.5), about 0.2 to 0.4."""
+    return ClipQuality(name="CLIP Score", clip=clip, direction=clip.text(prompt), weight=weight, target=target)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A CLIP model fine-tuned on people's choices between pictures of one prompt.
+
+    logits: whether the published score is the cosine times the model's logit scale.
+    """
+
+    weights: Weights
+    look: dict[str, object]
+    logits: bool
+    architecture: str = "ViT-H-14"
+
+
+PREFERENCES = {
+    # arXiv 2306.09341, tgxs002/HPSv2: cosine, about 0.2 to 0.35; the whole picture on black, resized in float
+    "HPSv2.1": Preference(
+        Weights("HPSv2.1", "HPS_v2.1_compressed", "Apache-2.0", "xswu/HPSv2", ("HPS_v2.1_compressed.pt",)),
+        {"resize": "longest", "clip": False},
+        logits=False,
+    ),
+    # arXiv 2305.01569, yuvalkirstain/PickScore: logit, about 15 to 25; the centre of the picture
+    "PickScore": Preference(
+        Weights("PickScore", "PickScore_v1", "MIT", "yuvalkirstain/PickScore_v1"), {"resize": "shortest"}, logits=True
+    ),
+}
+
+
+def preference(
+    model: str,
+    prompt: str,
+    folders: Sequence[str | Path] = (),
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+    *,
+    weight: float = 1.0,
+    target: float | None = None,
+) -> ClipQuality:
+    """How much people would prefer a picture for this prompt: a model of PREFERENCES, on its own scale."""
+    row = PREFERENCES[model]
+    clip = load_tower(row.architecture, row.weights, folders, dtype, progress)
+    clip = replace(clip, preprocess=replace(clip.preprocess, **row.look))
+    scale = clip.logit_scale if row.logits else 1.0
+    return ClipQuality(name=model, clip=clip, direction=clip.text(prompt), scale=scale, weight=weight, target=target)
+
+
+AESTHETIC_CLIP = "ViT-L-14/openai"
+AESTHETIC_HEAD = Weights(  # christophschuhmann/improved-aesthetic-predictor; trl gets it from this repository
+    "LAION's aesthetic predictor",
+    "sac+logos+ava1-l14-linearMSE",
+    "Apache-2.0",
+    "trl-lib/ddpo-aesthetic-predictor",
+    ("aesthetic-model.pth",),
+)
+
+
+def aesthetic(
+    folders: Sequence[str | Path] = (),
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+    *,
+    weight: float = 1.0,
+    target: float | None = None,
+) -> ClipQuality:
+    """LAION's aesthetic score, 1 to 10 and about 4 to 7 in practice; it knows no prompt."""
+    clip = load_clip(AESTHETIC_CLIP, folders, dtype, progress)
+    direction, offset = linear_head(read(locate(AESTHETIC_HEAD, folders, progress)))
+    return ClipQuality(name="Aesthetic", clip=clip, direction=direction, offset=offset, weight=weight, target=target)
+
+
+def linear_head(state: dict[str, Tensor]) -> tuple[Tensor, float]:
+    """(D,) and a number: the layers of the head as one affine map, for there is no nonlinearity between them."""
+    names = sorted((name for name in state if name.endswith(".weight")), key=lambda name: int(name.split(".")[-2]))
+    if not names:
+        raise ValueError(f"The file of {AESTHETIC_HEAD.title} holds no layers; get it again from {AESTHETIC_HEAD.source}.")
+    matrix, bias = torch.eye(state[names[0]].shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for name in names:
+        layer = state[name].double()
+        matrix, bias = layer @ matrix, layer @ bias.expand(layer.shape[1]) + state[name[:-6] + "bias"].double()
+    return matrix[0].float(), float(bias)
