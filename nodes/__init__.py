@@ -2,9 +2,9 @@
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import files, noise, spectrum
+from . import combine, diversity, features, files, guards, measure, noise, spectrum
 
-GROUPS: tuple = (noise, spectrum, files)
+GROUPS: tuple = (noise, spectrum, files, features, diversity, guards, combine, measure)
 
 
 class NoiseOptimizeExtension(ComfyExtension):

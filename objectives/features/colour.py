@@ -29,10 +29,13 @@ class ColourFeatures(Features):
     joint: with one histogram per channel, red-and-cyan would look like green-and-magenta.
     """
 
-    name = "Color Features"
     space: Space = "lab"
     bins: int = 8
     source: ClassVar[Literal["pictures"]] = "pictures"
+
+    @property
+    def name(self) -> str:
+        return f"Color Features ({self.space})"
 
     def __post_init__(self) -> None:
         if self.space not in RANGES:

@@ -1,0 +1,80 @@
+"""Color Features and Latent Features: ways to see pictures that need no download."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io
+
+from ..objectives.features.colour import RANGES, ColourFeatures
+from ..objectives.features.latent import LatentFeatures
+from .types import Features
+
+
+class ColorFeaturesNode(io.ComfyNode):
+    """A soft joint histogram of colours."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeColorFeatures",
+            display_name="Color Features",
+            category="noise optimize/features",
+            description="Sees which colours a picture has and how much of each, not where. No network, no download.",
+            search_aliases=["color histogram", "colour histogram", "palette", "lab"],
+            inputs=[
+                io.Combo.Input(
+                    "color_space",
+                    options=list(RANGES),
+                    default="lab",
+                    tooltip="lab: equal distances look equally different. rgb: as the screen mixes them.",
+                ),
+                io.Int.Input(
+                    "bins",
+                    default=8,
+                    min=2,
+                    max=32,
+                    advanced=True,
+                    tooltip="Shades along each of the three axes; more tells finer shades apart and costs bins^3.",
+                ),
+            ],
+            outputs=[Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")],
+        )
+
+    @classmethod
+    def execute(cls, color_space: str, bins: int) -> io.NodeOutput:
+        return io.NodeOutput(ColourFeatures(space=color_space, bins=bins))
+
+
+class LatentFeaturesNode(io.ComfyNode):
+    """Pooled latents."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeLatentFeatures",
+            display_name="Latent Features",
+            category="noise optimize/features",
+            description=(
+                "Sees the layout and the colours that the latent itself holds. The cheapest features: nothing is decoded, "
+                "so no VAE, no network, no download."
+            ),
+            search_aliases=["latent", "contrastive", "pooled latent", "cheap features"],
+            inputs=[
+                io.Int.Input(
+                    "grid",
+                    default=8,
+                    min=1,
+                    max=64,
+                    advanced=True,
+                    tooltip="Latents are averaged over a grid of so many cells a side. Coarser sees layout only; finer "
+                    "sees texture too, which differs between seeds anyway.",
+                ),
+            ],
+            outputs=[Features.Output(display_name="features", tooltip="For Diversity; works on latents.")],
+        )
+
+    @classmethod
+    def execute(cls, grid: int) -> io.NodeOutput:
+        return io.NodeOutput(LatentFeatures(grid=grid))
+
+
+NODES = [ColorFeaturesNode, LatentFeaturesNode]
