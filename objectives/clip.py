@@ -46,7 +46,7 @@ class Clip:
     def text(self, prompt: str) -> Tensor:
         """(D,) float32 unit vector of a prompt. Raises ValueError where there is no text tower or no text."""
         if not self.network.has_text:
-            raise ValueError(f"{self.title} has no text tower: choose weights of the whole CLIP model to score a prompt.")
+            raise ValueError(f"{self.title} has no text tower: to score a prompt, choose weights of the whole model.")
         if not prompt.strip():
             raise ValueError(f"{self.title} scores pictures against a prompt, and the prompt is empty: write one.")
         import open_clip
@@ -126,7 +126,8 @@ def _build(architecture: str, path: Path, dtype: torch.dtype, quick_gelu: bool, 
     import open_clip
 
     state = read(path)
-    foreign, has_text = is_transformers_layout(state), any("token_embedding" in name or "text" in name for name in state)
+    foreign = is_transformers_layout(state)
+    has_text = any("token_embedding" in name or "text" in name for name in state)
     options = {"force_quick_gelu": quick_gelu, "pretrained_text": False}
     try:
         if foreign or not has_text:

@@ -1,4 +1,4 @@
-"""Pretrained networks: loaded once, frozen, shared by all that use them, with a gradient to their input in bounded memory."""
+"""Pretrained networks: loaded once, shared by all that use them, with a gradient to their input in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _loaded: WeakValueDictionary[Hashable, nn.Module] = WeakValueDictionary()  # kee
 def shared(key: Hashable, build: Callable[[], Network]) -> Network:
     """The network that `build` makes, or the one made before under this key, as long as somebody still holds it.
 
-    It is built outside inference mode, so that a gradient can go through it, in eval mode and without gradients of its own.
+    It is built outside inference mode, so that a gradient can go through it; it is in eval mode and frozen.
     """
     network = _loaded.get(key)
     if network is None:
@@ -31,8 +31,8 @@ def shared(key: Hashable, build: Callable[[], Network]) -> Network:
 def run(network: Callable[[Tensor], Tensor], pixels: Tensor, like: Tensor, chunk: int) -> Tensor:
     """`network(pixels)` on the device and in the precision of its weight `like`, back on that of pixels in float32.
 
-    chunk: pictures whose activations are alive at once. More pictures than that, or half precision, are recomputed in the
-    backward pass: chunk by chunk, and with a gradient scaled so that it does not vanish in float16. float64 stays.
+    chunk: pictures whose activations are alive at once. More pictures than that, or half precision, are recomputed in
+    the backward pass: chunk by chunk, and with a gradient scaled so that it does not vanish in float16. float64 stays.
     """
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
 

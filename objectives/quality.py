@@ -82,10 +82,11 @@ def preference(
     *,
     weight: float = 1.0,
     target: float | None = None,
+    chunk: int = 8,
 ) -> ClipQuality:
     """How much people would prefer a picture for this prompt: a model of PREFERENCES, on its own scale."""
     row = PREFERENCES[model]
-    clip = load_tower(row.architecture, row.weights, folders, dtype, progress)
+    clip = load_tower(row.architecture, row.weights, folders, dtype, progress, chunk=chunk)
     clip = replace(clip, preprocess=replace(clip.preprocess, **row.look))
     scale = clip.logit_scale if row.logits else 1.0
     return ClipQuality(name=model, clip=clip, direction=clip.text(prompt), scale=scale, weight=weight, target=target)
@@ -108,9 +109,10 @@ def aesthetic(
     *,
     weight: float = 1.0,
     target: float | None = None,
+    chunk: int = 8,
 ) -> ClipQuality:
     """LAION's aesthetic score, 1 to 10 and about 4 to 7 in practice; it knows no prompt."""
-    clip = load_clip(AESTHETIC_CLIP, folders, dtype, progress)
+    clip = load_clip(AESTHETIC_CLIP, folders, dtype, progress, chunk=chunk)
     direction, offset = linear_head(read(locate(AESTHETIC_HEAD, folders, progress)))
     return ClipQuality(name="Aesthetic", clip=clip, direction=direction, offset=offset, weight=weight, target=target)
 
@@ -119,7 +121,7 @@ def linear_head(state: dict[str, Tensor]) -> tuple[Tensor, float]:
     """(D,) and a number: the layers of the head as one affine map, for there is no nonlinearity between them."""
     names = sorted((name for name in state if name.endswith(".weight")), key=lambda name: int(name.split(".")[-2]))
     if not names:
-        raise ValueError(f"The file of {AESTHETIC_HEAD.title} holds no layers; get it again from {AESTHETIC_HEAD.source}.")
+        raise ValueError(f"The file of {AESTHETIC_HEAD.title} holds no layers: get it from {AESTHETIC_HEAD.source}.")
     matrix, bias = torch.eye(state[names[0]].shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for name in names:
         layer = state[name].double()

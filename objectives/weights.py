@@ -1,4 +1,4 @@
-"""Published weights: found in the given folders, then in the libraries' caches, else fetched from the library's source."""
+"""Published weights: found in given folders, then in the libraries' caches, else fetched from the library's source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Weights:
     stem: the file name in a folder of the user's, without its type; aliases: other names that it goes by.
     licence: of the weights.
     repository, hub_files: on the Hugging Face hub, the preferred file first.
-    url: what a library itself names as its source, for weights that are not on the hub; cached under torch.hub's folder.
+    url: what a library itself names as its source, for weights that are not on the hub; cached in torch.hub's folder.
     gated: a licence that its reader has to accept: such weights are never fetched.
     """
 
@@ -53,7 +53,7 @@ def find(weights: Weights, folders: Sequence[str | Path] = ()) -> Path | None:
 def locate(weights: Weights, folders: Sequence[str | Path] = (), progress: Progress | None = None) -> Path:
     """The file, fetched to the library's own cache where it is nowhere.
 
-    progress: called with (bytes done, bytes in all). Raises FileNotFoundError with one sentence that says what to put where.
+    progress: called with (bytes done, bytes in all). Raises FileNotFoundError that says in one sentence what to do.
     """
     if (path := find(weights, folders)) is not None:
         return path

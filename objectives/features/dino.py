@@ -1,4 +1,4 @@
-"""DINOv2 and DINOv3 features: the patches or the class token of a self-supervised ViT (arXiv 2304.07193, 2508.10104)."""
+"""DINOv2 and DINOv3 features: patches or class token of a self-supervised ViT (arXiv 2304.07193, 2508.10104)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class DINOFeatures(Features):
     off. For square pictures that is timm's own transform at that size.
     """
 
-    def __init__(self, network: nn.Module, title: str = "DINO", tokens: Tokens = "patches", size: int = 252, chunk: int = 8):
+    def __init__(
+        self, network: nn.Module, title: str = "DINO", tokens: Tokens = "patches", size: int = 252, chunk: int = 8
+    ):
         """network: as `load_dino` gives it. size: 252 px are 18 x 18 patches of 14. chunk: pictures at once."""
         from timm.data import resolve_model_data_config
 

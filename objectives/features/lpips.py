@@ -26,7 +26,7 @@ class LPIPSFeatures(Features):
     """
 
     def __init__(self, network: nn.Module, size: int = 256, chunk: int = 8):
-        """network: an `lpips.LPIPS`, as `load_lpips` gives it. size: of the shorter side in px; 0 keeps the pictures'."""
+        """network: an `lpips.LPIPS`, as `load_lpips` gives it. size: px of the shorter side; 0 keeps the pictures'."""
         if size and size < 32:
             raise ValueError(f"LPIPS: size is {size} px; set 32 or more, or 0 to keep the size of the pictures.")
         self.name = f"LPIPS {network.pnet_type}"

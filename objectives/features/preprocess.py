@@ -1,7 +1,7 @@
 """What a network's own transform does to a picture (resize, crop or pad, normalise), in float and with a gradient.
 
-The libraries' transforms work on 8-bit pictures and round after resizing: gradient 0 everywhere. Here nothing is rounded,
-so values differ from theirs by at most one 8-bit step (1/255 before the division by std).
+The libraries' transforms work on 8-bit pictures and round after resizing: gradient 0 everywhere. Here nothing is
+rounded, so values differ from theirs by about one 8-bit step (1/255 before the division by std).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 class Preprocess:
     """Pictures (B, 3, H, W) in 0..1 to normalised (B, 3, h, w).
 
-    size: pixels a side. resize: "shortest" brings the shorter side to size and crops the centre; "longest" the longer one,
-    padded with black; "squash" both; "whole" brings the shorter side to size and keeps all of the picture, both sides
-    rounded to a multiple of `multiple`. clip: cut what cubic interpolation overshoots, as 8-bit pictures do.
+    size: pixels a side. resize: "shortest" brings the shorter side to size and crops the centre; "longest" the longer
+    one, padded with black; "squash" both; "whole" brings the shorter side to size and keeps all of the picture, both
+    sides rounded to a multiple of `multiple`. clip: cut what cubic interpolation overshoots, as 8-bit pictures do.
     """
 
     size: int
@@ -57,8 +57,7 @@ class Preprocess:
         if self.resize == "longest":
             scale = self.size / max(height, width)
             return round(height * scale), round(width * scale)
-        shorter = min(height, width)
-        sides = (int(self.size * side / shorter) for side in (height, width))
+        height, width = (self.size * side / min(height, width) for side in (height, width))
         if self.resize == "shortest":
-            return tuple(sides)
-        return tuple(max(1, round(self.size * side / shorter / self.multiple)) * self.multiple for side in (height, width))
+            return int(height), int(width)
+        return round(height / self.multiple) * self.multiple, round(width / self.multiple) * self.multiple
