@@ -1,0 +1,263 @@
+"""The loop on problems whose answer is known."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from noise_optimize.noise.basis import make_basis, norms, per_sample
+from noise_optimize.noise.optimize import Settings, optimize, towards_prior
+from noise_optimize.objectives.objective import Batch, Objective
+
+D = 4 * 8 * 8
+
+
+def draw(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def likely(*shape, seed=0):
+    """Noise whose radius is sqrt(d - 1) exactly, so that the prior is content with it."""
+    z = draw(*shape, seed=seed)
+    return z * per_sample(math.sqrt(z[0].numel() - 1) / norms(z), z)
+
+
+START, GOAL = likely(3, 4, 8, 8), draw(1, 4, 8, 8, seed=9)
+COARSE = torch.nn.functional.interpolate(draw(1, 4, 2, 2, seed=5), (8, 8), mode="bilinear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Objective):
+    """An objective by a function of the latents."""
+
+    by: Callable[[Tensor], Tensor]
+    kind: str = "diversity"
+    needs: frozenset = field(default=frozenset({"latents"}))
+    bound: list = field(default_factory=list)
+
+    def measure(self, batch):
+        return self.by(batch.latents)
+
+    def bind(self, start=None, references=None):
+        self.bound.append(start)
+        return self
+
+
+def identity(noise):
+    return Batch(latents=noise)
+
+
+def cosine(z, goal=GOAL):
+    return torch.nn.functional.cosine_similarity(z.flatten(1), goal.flatten(1))
+
+
+def towards(goal=GOAL, **options):
+    return Measured(name="towards", by=lambda z: cosine(z, goal), **options)
+
+
+@pytest.mark.parametrize("optimizer, rate", [("sgd", 0.004), ("nesterov", 0.004), ("adam", 0.03)])
+def test_it_finds_the_known_optimum_on_the_sphere(optimizer, rate):
+    result = optimize(identity, towards(), START, Settings(150, rate, optimizer))
+    assert cosine(result.noise).min() > 0.995
+    torch.testing.assert_close(norms(result.noise), torch.full((3,), math.sqrt(D - 1)), rtol=0.01, atol=0)
+
+
+def test_low_frequencies_reach_what_is_coarse_and_leave_the_rest():
+    result = optimize(identity, towards(COARSE), START, Settings(80, basis="low frequency"))
+    band = make_basis("low frequency", START).analyse
+    assert cosine(band(result.noise), band(COARSE)).min() > 0.95
+    assert result.history[-1].change[0] > 0.75
+
+
+def test_evolution_needs_no_gradient():
+    def blind(noise):
+        return identity(noise.detach())
+
+    settings = Settings(60, optimizer="cma", population=12)
+    result = optimize(blind, towards(COARSE), START[:1], settings)
+    assert cosine(result.noise, COARSE).item() > cosine(START[:1], COARSE).item() + 0.2
+    assert result.noise.equal(optimize(blind, towards(COARSE), START[:1], settings).noise)
+    with pytest.raises(RuntimeError, match="optimizer to cma"):
+        optimize(blind, towards(COARSE), START, Settings(1))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam"])
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_the_default_prior_holds_the_radius_against_a_diverging_objective(sign, optimizer, scale):
+    away = Measured(name="away", by=lambda z: sign * scale * norms(z))
+    radii = []
+    optimize(
+        identity, away, draw(2, 4, 32, 32), Settings(60, optimizer=optimizer), lambda p: radii.append(p.step.radius)
+    )
+    assert all(abs(radius - 1) < 0.01 for radius in radii[1:])
+
+
+def test_without_a_prior_nothing_holds_it():
+    result = optimize(identity, Measured(name="away", by=norms), START, Settings(60, prior_weight=0))
+    assert result.history[-1].radius > 2
+
+
+def test_the_prior_is_the_proximal_map_of_the_negative_log_density():
+    radius = torch.tensor([5.0, 16.0, 40.0], dtype=torch.float64)
+    for weight in (0.1, 4.0):
+        r = towards_prior(radius, torch.tensor(math.sqrt(D - 1), dtype=torch.float64), weight)
+        torch.testing.assert_close(r - radius + weight * (r - (D - 1) / r), torch.zeros(3, dtype=torch.float64))
+
+
+def test_the_same_inputs_give_the_same_bits_and_a_batch_splits_where_samples_are_independent():
+    first, second = (optimize(identity, towards(), START, Settings(10)) for _ in range(2))
+    assert first.noise.equal(second.noise)
+    assert [step.scores for step in first.history] == [step.scores for step in second.history]
+    alone = optimize(identity, towards(), START[1:2], Settings(10))
+    torch.testing.assert_close(alone.noise[0], first.noise[1])
+
+
+def test_one_setting_moves_every_latent_size_by_the_same_share_of_its_radius():
+    shares = []
+    for side in (8, 16, 32):
+        start, goal = likely(2, 4, side, side), draw(1, 4, side, side, seed=1)
+        noise = optimize(identity, towards(goal), start, Settings(5)).noise
+        shares.append(float((norms(noise - start) / norms(start)).mean()))
+    assert shares == pytest.approx([shares[0]] * 3, rel=0.1)
+
+
+def test_no_iterations_give_the_start_measured_once():
+    calls = []
+    result = optimize(lambda z: calls.append(z) or identity(z), towards(), START, Settings(0))
+    assert result.noise.equal(START) and len(calls) == len(result.history) == 1
+    assert not calls[0].requires_grad
+
+
+def test_the_history_has_every_iteration_and_the_best_is_the_best_of_it():
+    wave = Measured(name="wave", by=lambda z: torch.sin(40 * cosine(z)).mean())
+    shown = []
+    result = optimize(identity, wave, START, Settings(25), shown.append)
+    losses = [step.loss for step in result.history]
+    assert len(losses) == 26 and losses[result.best] == min(losses)
+    assert [progress.step for progress in shown] == list(result.history)
+    torch.testing.assert_close(wave.measure(result.batch), wave.measure(identity(result.noise)))
+    assert -losses[result.best] == pytest.approx(float(wave.measure(result.batch)))
+    assert "25 iterations" in result.stopped
+
+
+def test_it_never_returns_worse_than_the_start():
+    best_at_start = Measured(name="stay", by=lambda z: -(z - START).flatten(1).norm(dim=1) - 0.1 * z.mean())
+    result = optimize(identity, best_at_start, START, Settings(10, 0.05, prior_weight=0))
+    assert result.history[result.best].loss <= result.history[0].loss
+
+
+def test_a_diversity_target_stops_the_run_at_the_batch_that_reached_it():
+    result = optimize(identity, towards(target=0.3), START, Settings(200))
+    assert cosine(result.noise).min() >= 0.3 and len(result.history) < 100
+    assert result.best == len(result.history) - 1 and "target" in result.stopped
+
+
+def test_only_the_sample_whose_quality_fell_is_put_back_and_its_momentum_is_gone():
+    def quality(z):
+        loss = torch.stack([0 * cosine(z)[0], (z[1] - START[1]).norm() / 16, 0 * cosine(z)[2]])
+        return 1 - loss
+
+    shown = []
+    objective = towards() + Measured(name="quality", kind="quality", by=quality) * 1e-6
+    result = optimize(identity, objective, START, Settings(12, rollback=0.1), shown.append)
+    back = [progress.step.iteration for progress in shown if progress.step.put_back]
+    assert back and all(progress.step.put_back in ((), (1,)) for progress in shown)
+    assert quality(result.noise).min() >= 0.9
+    seen = [progress.batch.latents for progress in shown]
+    first = back[0]
+    assert seen[first + 1][1].equal(seen[first - 1][1])
+    restart, begin = (norms(seen[i + 1][1:2] - seen[i][1:2]).item() for i in (first + 1, 0))
+    assert restart == pytest.approx(begin, rel=0.1) and begin < 0.1
+    for other in (0, 2):
+        assert norms(seen[first + 1][other : other + 1] - seen[first][other : other + 1]) > 0.1
+    assert all(shown[i].result.best != i for i in back)
+
+
+def test_a_picture_at_its_target_is_not_put_back():
+    falling = Measured(name="quality", kind="quality", by=lambda z: 1 - cosine(z), target=0.5)
+    result = optimize(identity, towards() + falling * 1e-6, START, Settings(8, rollback=0.0))
+    assert not any(step.put_back for step in result.history)
+
+
+@pytest.mark.parametrize("where", ["model", "score", "gradient"])
+def test_a_step_into_nan_is_dropped_and_retried_with_half_the_rate(where):
+    """The map breaks where a latent comes too close to the goal: the best before it is kept."""
+
+    def generate(z):
+        broken = bool((cosine(z) > 0.4).any())
+        return Batch(latents=z * math.nan if broken and where == "model" else z)
+
+    def score(z):
+        broken = bool((cosine(z.detach()) > 0.4).any())
+        if broken and where == "gradient":
+            return cosine(z) + (z - z.detach()).abs().sqrt().sum()
+        return cosine(z) * (math.nan if broken and where == "score" else 1.0)
+
+    shown = []
+    result = optimize(generate, Measured(name="towards", by=score), START, Settings(80), shown.append)
+    notes = [step.note for step in result.history]
+    assert any("halved" in note for note in notes)
+    assert result.noise.isfinite().all() and result.history[result.best].loss < result.history[0].loss
+    failed = next(i for i, note in enumerate(notes) if note)
+    assert notes[failed + 1] == "" and "halved" in notes[failed]
+
+
+def test_three_failures_in_a_row_end_the_run_with_the_start():
+    broken = Measured(name="broken", by=lambda z: z.mean() * math.nan)
+    for optimizer in ("sgd", "cma"):
+        result = optimize(identity, broken, START, Settings(50, optimizer=optimizer))
+        assert len(result.history) == 3 and "3 times" in result.stopped and result.noise.equal(START)
+
+
+def test_a_budget_of_seconds_is_kept_and_a_zero_gradient_ends_the_run():
+    assert len(optimize(identity, towards(), START, Settings(10**6, seconds=0.2)).history) < 10**5
+    assert len(optimize(identity, towards(), START, Settings(50, seconds=0)).history) == 1
+    flat = Measured(name="flat", by=lambda z: 0 * z.mean())
+    result = optimize(identity, flat, START, Settings(50))
+    assert len(result.history) == 1 and "zero" in result.stopped
+
+
+def test_what_on_step_raises_ends_the_run_and_the_result_so_far_is_there():
+    class Cancelled(BaseException):
+        pass
+
+    last = []
+
+    def on_step(progress):
+        last[:] = [progress]
+        if progress.step.iteration == 4:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        optimize(identity, towards(), START, Settings(50), on_step)
+    assert len(last[0].result.history) == 5
+    assert cosine(last[0].result.noise).mean() > cosine(START).mean()
+
+
+def test_guards_are_bound_to_the_starting_batch_once():
+    objective = towards()
+    optimize(identity, objective, START, Settings(3))
+    (start,) = objective.bound
+    assert start.latents.equal(START) and not start.latents.requires_grad
+
+
+def test_scores_of_the_same_name_are_told_apart():
+    result = optimize(identity, towards() + towards(COARSE), START, Settings(1))
+    assert list(result.history[0].scores) == ["towards", "towards 2"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"optimizer": "lbfgs"}, {"learning_rate": -1}, {"momentum": 1.0}, {"clip": math.nan}, {"population": 1}]
+)
+def test_settings_that_cannot_work_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings(**wrong)
+
+
+def test_noise_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="NOISE"):
+        optimize(identity, towards(), START * math.inf, Settings(1))
