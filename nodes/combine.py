@@ -23,8 +23,8 @@ class CombineNode(io.ComfyNode):
             display_name="Combine Objectives",
             category="noise optimize/objectives",
             description=(
-                "Adds objectives, each with its own weight and target. Inputs grow as wires are added. Objectives on the "
-                "same features share them: pictures are seen once."
+                "Adds objectives, each with its own weight and target. Inputs grow as wires are added. Objectives on "
+                "the same features share them: pictures are seen once."
             ),
             search_aliases=["sum", "add objectives", "merge", "weighted"],
             inputs=[

@@ -54,8 +54,8 @@ class LatentFeaturesNode(io.ComfyNode):
             display_name="Latent Features",
             category="noise optimize/features",
             description=(
-                "Sees the layout and the colours that the latent itself holds. The cheapest features: nothing is decoded, "
-                "so no VAE, no network, no download."
+                "Sees the layout and the colours that the latent itself holds. The cheapest features: nothing is "
+                "decoded, so no VAE, no network, no download."
             ),
             search_aliases=["latent", "contrastive", "pooled latent", "cheap features"],
             inputs=[

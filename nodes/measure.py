@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..objectives.diversity import Diversity
 from ..objectives.features.base import Features
-from ..objectives.objective import Batch, Objective, Score
+from ..objectives.objective import PICTURES, Batch, Objective, Score
 from . import types
 from .plots import COLOURS, figure_to_image, label_axes, new_figure
 
@@ -40,8 +40,8 @@ class MeasureNode(io.ComfyNode):
                 io.Image.Input(
                     "before",
                     optional=True,
-                    tooltip="Pictures to compare with, such as those of the starting noise. Detail Guard needs them, one "
-                    "for each picture in images.",
+                    tooltip="Pictures to compare with, such as those of the starting noise. Detail Guard needs them, "
+                    "one for each picture in images.",
                 ),
             ],
             outputs=[
@@ -49,7 +49,7 @@ class MeasureNode(io.ComfyNode):
                 io.Float.Output(
                     display_name="scores",
                     is_output_list=True,
-                    tooltip="A list with one number for each row of the table: the score of images, averaged over them.",
+                    tooltip="A list: for each row of the table, the score of images, averaged over them.",
                 ),
                 io.Image.Output(display_name="plot", tooltip="Distance of each picture from each; scores of each one."),
             ],
@@ -78,7 +78,7 @@ def measurable(objective: Objective, batches: Sequence[Batch]) -> tuple[list[Obj
     start = batches[0] if len(batches) > 1 else None
     leaves, omitted = [], []
     for leaf in objective.leaves():
-        if not leaf.needs <= {"pictures"}:
+        if not leaf.needs <= {PICTURES}:
             omitted.append(f"{leaf.name} is not measured: it works on latents, and these are pictures.")
         elif leaf.kind == "guard" and start is None:
             omitted.append(f"{leaf.name} is not measured: wire the starting pictures to before.")
@@ -114,13 +114,13 @@ def draw(leaves: Sequence[Objective], batches: Sequence[Batch], scores: Sequence
     grid = figure.subplots(len(batches), across, squeeze=False)
     for row, batch, found, measured, label in zip(grid, batches, matrices, scores, labels, strict=True):
         for axes, (seen, distance) in zip(row, found.items(), strict=False):
-            highest = max(float(other[seen].max()) for other in matrices) or 1.0
-            draw_matrix(axes, distance, batch.pictures, highest)
+            farthest = max(float(other[seen].max()) for other in matrices) or 1.0
+            draw_matrix(axes, distance, batch.get(PICTURES), farthest)
             label_axes(axes, f"{seen.name} distance {label}".strip(), "picture", "picture").grid(False)
         for axes, i in zip(row[len(found) :], bars, strict=False):
             draw_bars(axes, measured[i])
-            highest = [float(other[i].values.max()) for other in scores] + [measured[i].target or 0]
-            axes.set_ylim(min(0, *(float(other[i].values.min()) for other in scores)), 1.1 * max(highest) or 1.0)
+            values = torch.cat([other[i].values for other in scores])
+            axes.set_ylim(min(0.0, float(values.min())), 1.1 * max(float(values.max()), measured[i].target or 0) or 1.0)
             label_axes(axes, f"{measured[i].name} {label}".strip(), "picture", "score")
     return figure_to_image(figure)
 

@@ -38,6 +38,11 @@ class Diversity(Objective):
         """With the features of the references, which join every batch as fixed members of the set."""
         if references is None:
             return self
+        if getattr(references, self.features.source) is None:
+            raise ValueError(
+                f"{self.name} works on {self.features.source}, and the references have none: "
+                "choose features of pictures, or take the references off."
+            )
         with torch.no_grad():
             return replace(self, _references=references.features(self.features))
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .features.pooling import area_pool
-from .objective import Batch, Kind, Objective
+from .objective import PICTURES, Batch, Kind, Objective
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 WINDOWS = 16  # local contrast is taken over a sixteenth of the shorter side
@@ -40,7 +40,7 @@ class DetailGuard(Objective):
         """(B,) the poorer of the two shares."""
         if self._start is None:
             raise ValueError(f"{self.name} compares with the starting pictures, and was given none.")
-        now = detail(batch.pictures)
+        now = detail(batch.get(PICTURES))
         if now.shape != self._start.shape:
             raise ValueError(
                 f"{self.name} compares {now.shape[1]} pictures with {self._start.shape[1]} starting pictures: "

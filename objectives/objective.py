@@ -43,14 +43,18 @@ class Batch:
         """The same batch without its graph."""
         return Batch(*(None if t is None else t.detach() for t in (self.latents, self.pictures)))
 
+    def get(self, need: str) -> Tensor:
+        """Its "latents" or its "pictures"; raises ValueError where it has none."""
+        found = self.latents if need == LATENTS else self.pictures
+        if found is None:
+            raise ValueError(f"There are no {need} in this batch, and an objective needs them.")
+        return found
+
     def features(self, extractor: Features) -> Tensor:
         """(B, P, D) what `extractor` sees in this batch, computed once however many objectives ask."""
         key = (extractor, torch.is_grad_enabled())
         if key not in self._seen:
-            seen = getattr(self, extractor.source)
-            if seen is None:
-                raise ValueError(f"{extractor.name} needs {extractor.source}, and this batch has none.")
-            self._seen[key] = extractor(seen)
+            self._seen[key] = extractor(self.get(extractor.source))
         return self._seen[key]
 
 

@@ -22,7 +22,10 @@ class Features(ABC):
 
     name: str = "Features"
     source: ClassVar[Literal["pictures", "latents"]] = "pictures"
-    networks: tuple[nn.Module, ...] = ()
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return ()
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:

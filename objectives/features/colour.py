@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -31,23 +31,21 @@ class ColourFeatures(Features):
 
     space: Space = "lab"
     bins: int = 8
+    name: str = field(default="", init=False)
     source: ClassVar[Literal["pictures"]] = "pictures"
-
-    @property
-    def name(self) -> str:
-        return f"Color Features ({self.space})"
 
     def __post_init__(self) -> None:
         if self.space not in RANGES:
-            raise ValueError(f"{self.name}: no colour space {self.space!r}; choose {' or '.join(RANGES)}.")
+            raise ValueError(f"Color Features: no colour space {self.space!r}; choose {' or '.join(RANGES)}.")
         if not 2 <= self.bins <= 32:
-            raise ValueError(f"{self.name}: bins is {self.bins}; set 2 to 32.")
+            raise ValueError(f"Color Features: bins is {self.bins}; set 2 to 32.")
+        object.__setattr__(self, "name", f"Color Features ({self.space})")
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, 1, bins^3)."""
         x = x if x.dtype == torch.float64 else x.float()
         x = area_pool(x.clamp(0, 1), *(min(PIXELS, side) for side in x.shape[-2:]))
-        shares = [self._shares(channel, *limits) for channel, limits in zip(self._convert(x), RANGES[self.space], strict=True)]
+        shares = [self._shares(channel, *limits) for channel, limits in zip(self._convert(x), RANGES[self.space])]
         histogram = torch.einsum("bnl,bnm,bno->blmo", *shares).flatten(1) / shares[0].shape[1]
         return (histogram + FLOOR).sqrt()[:, None]
 

@@ -1,4 +1,4 @@
-"""Latent features: the sampler's prediction, average-pooled (the space of arXiv 2510.03813); no decoder, no download."""
+"""Latent features: the sampler's prediction, average-pooled (arXiv 2510.03813); no decoder, no download."""
 
 from __future__ import annotations
 
