@@ -169,3 +169,37 @@ def _compare(again: Tensor, before: Tensor) -> None:
     difference = (again.float() - before.float()).norm()
     if not difference <= VERIFY_TOLERANCE * before.float().norm() and torch.isfinite(before).all():
         raise RecomputationError("The network gave another answer when it was asked again.")
+
+
+def rescaled(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """function(*tensors) with its graph kept, whose backward pass runs at the scale of `scaled_vjp`."""
+    factors: list[Tensor] = []
+    inputs = _Unscale.apply(factors, *tensors)
+    return _Scale.apply(factors, function(*(inputs if len(tensors) > 1 else (inputs,))))
+
+
+class _Unscale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, factors, *tensors):
+        ctx.factors = factors
+        inputs = tuple(t.view_as(t) for t in tensors)
+        return inputs if len(inputs) > 1 else inputs[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        factor = ctx.factors.pop()
+        return None, *(None if g is None else _divide(g, factor) for g in grads)
+
+
+class _Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, factors, tensor):
+        ctx.factors = factors
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        ctx.factors.append(power_of_two(grad))
+        return None, grad * ctx.factors[-1]

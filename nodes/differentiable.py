@@ -1,0 +1,142 @@
+"""The differentiable twin of a SAMPLER: the same code, without what cuts the gradient.
+
+Samplers run under `torch.no_grad`, call others that do, and some detach the steps they remember (deis and ipndm_v:
+their plain derivative is wrong by a third). The twin is built from the very functions, over a namespace in which the
+functions of sampling modules are twins too; nothing of the host is changed.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SAMPLING_MODULES = ("comfy.k_diffusion.sampling", "comfy.k_diffusion.sa_solver", "comfy.extra_samplers", "comfy_extras")
+SWAPS = {"detach": "contiguous", "no_grad": "enable_grad"}  # what cuts the gradient: what does the same and does not
+
+
+class Twins:
+    """Builds twins; `replacements` maps a function or class, by identity, to what stands in for it."""
+
+    def __init__(self, replacements: dict[Any, Any] | None = None) -> None:
+        self._replacements = {id(old): new for old, new in (replacements or {}).items()}
+        self._functions: dict[int, types.FunctionType] = {}
+        self._namespaces: dict[int, dict[str, Any]] = {}
+        self._root = ""
+
+    def sampler(self, sampler: Any) -> Any:
+        """A copy of a SAMPLER object whose methods and sampling function are twins."""
+        twin = copy.copy(sampler)
+        if hasattr(sampler, "sampler_function"):
+            twin.sampler_function = self.callable(sampler.sampler_function)
+            if self._replacements:
+                twin.sample = types.MethodType(self._function(type(sampler).sample), twin)
+        else:
+            self._root = _package(type(sampler).__module__)
+            methods = {
+                name: self._function(method)
+                for cls in reversed(type(sampler).__mro__[:-1])
+                for name, method in vars(cls).items()
+                if isinstance(method, types.FunctionType) and not name.startswith("__")
+            }
+            twin.__class__ = type(type(sampler).__name__, (type(sampler),), methods)
+        return twin
+
+    def callable(self, function: Callable) -> Callable:
+        """The twin of a function, a method, a partial, or an object that can be called."""
+        if isinstance(function, functools.partial):
+            return functools.partial(self.callable(function.func), *function.args, **function.keywords)
+        if isinstance(function, types.MethodType):
+            return types.MethodType(self.callable(function.__func__), function.__self__)
+        if not isinstance(function, types.FunctionType):
+            call = inspect.unwrap(type(function).__call__)
+            return (
+                functools.partial(self.callable(call), function) if isinstance(call, types.FunctionType) else function
+            )
+        self._root = _package(inspect.unwrap(function).__module__)
+        return self._function(function)
+
+    def _function(self, function: types.FunctionType) -> types.FunctionType:
+        inner = inspect.unwrap(function)
+        if not isinstance(inner, types.FunctionType):
+            return function
+        if id(inner) not in self._functions:
+            self._functions[id(inner)] = inner
+            cells = tuple(types.CellType() for _ in inner.__closure__ or ())
+            twin = types.FunctionType(
+                _swapped(inner.__code__), self._namespace(inner.__globals__), inner.__name__, inner.__defaults__, cells
+            )
+            twin.__kwdefaults__ = inner.__kwdefaults__
+            twin.__module__, twin.__qualname__ = inner.__module__, inner.__qualname__
+            self._functions[id(inner)] = twin
+            for cell, original in zip(cells, inner.__closure__ or (), strict=True):
+                cell.cell_contents = self._value(original.cell_contents)
+        return self._functions[id(inner)]
+
+    def _namespace(self, names: dict[str, Any]) -> dict[str, Any]:
+        if id(names) not in self._namespaces:
+            self._namespaces[id(names)] = namespace = dict(names)
+            namespace.update({name: self._value(value) for name, value in names.items()})
+        return self._namespaces[id(names)]
+
+    def _value(self, value: Any) -> Any:
+        if id(value) in self._replacements:
+            return self._replacements[id(value)]
+        if isinstance(value, types.ModuleType) and self._samples(value.__name__):
+            return types.SimpleNamespace(**self._namespace(vars(value)))
+        if isinstance(value, types.FunctionType) and self._samples(inspect.unwrap(value).__module__):
+            return self._function(value)
+        return value
+
+    def _samples(self, module: str | None) -> bool:
+        package = _package(module or "")
+        return (module or "").startswith(SAMPLING_MODULES) or (package == self._root and package != "comfy")
+
+
+class MemberNoise:
+    """`torch` for a sampler that sees some samples of a set: what it draws are their rows of the whole set's noise.
+
+    So a sample gets the same injected noise whichever samples it is computed with.
+    """
+
+    def __init__(self, indices: list[int], total: int) -> None:
+        self._indices, self._total = indices, total
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def randn(self, *size: Any, **options: Any) -> Tensor:
+        shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+        if len(shape) < 2 or shape[0] != len(self._indices):
+            return torch.randn(shape, **options)
+        return torch.randn((self._total, *shape[1:]), **options)[self._indices]
+
+    def randn_like(self, tensor: Tensor, **options: Any) -> Tensor:
+        options = {"dtype": tensor.dtype, "device": tensor.device, "layout": tensor.layout} | options
+        return self.randn(tensor.shape, **options)
+
+    def brownian(self, noise_sampler: type) -> Callable:
+        """noise_sampler(x, ...), a Brownian tree over the whole set."""
+
+        def build(x: Tensor, *args: Any, **options: Any) -> Callable:
+            whole = noise_sampler(x.new_empty((self._total, *x.shape[1:])), *args, **options)
+            return lambda *sigmas: whole(*sigmas)[self._indices]
+
+        return build
+
+
+def _package(module: str) -> str:
+    return module.split(".")[0]
+
+
+def _swapped(code: types.CodeType) -> types.CodeType:
+    return code.replace(
+        co_names=tuple(SWAPS.get(name, name) for name in code.co_names),
+        co_consts=tuple(_swapped(c) if isinstance(c, types.CodeType) else c for c in code.co_consts),
+    )
