@@ -35,7 +35,7 @@ class SaveNoise(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="noise/noise",
-                    tooltip="Name in the output folder; may hold subfolders and %year%, %month%, %day%, %hour%, %minute%.",
+                    tooltip="Name in the output folder; may hold subfolders and %year%, %month%, %day%.",
                 ),
             ],
             outputs=[],
@@ -69,7 +69,9 @@ def place(prefix: str) -> tuple[Path, str, int, str]:
     output = folder_paths.get_output_directory()
     target = os.path.normpath(os.path.join(output, prefix.replace("\\", "/")))
     if os.path.realpath(output) == os.path.realpath(target) or not folder_paths.is_within_directory(output, target):
-        raise ValueError(f"filename_prefix {prefix!r} names no file inside the output folder; use a name like noise/noise.")
+        raise ValueError(
+            f"filename_prefix {prefix!r} names no file inside the output folder; use a name like noise/noise."
+        )
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
     except OSError as error:

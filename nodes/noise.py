@@ -210,13 +210,15 @@ class NoiseToLatent(io.ComfyNode):
             search_aliases=["noisy latent", "noise latent", "latent noise", "inject noise"],
             inputs=[
                 io.Noise.Input("noise", tooltip="Noise from Pink Noise, Noise Optimize, Load Noise or Random Noise."),
-                io.Latent.Input("latent_image", tooltip="The latent that gives size and batch; a picture in it is kept."),
+                io.Latent.Input(
+                    "latent_image", tooltip="The latent that gives size and batch; a picture in it is kept."
+                ),
                 io.Model.Input(
                     "model",
                     optional=True,
                     tooltip=(
-                        "The model of KSampler (Advanced). Flow models (FLUX, SD 3, Qwen-Image, Wan) cannot start from a "
-                        "latent: use their noise with SamplerCustomAdvanced."
+                        "The model of KSampler (Advanced). Flow models (FLUX, SD 3, Qwen-Image, Wan) cannot start from "
+                        "a latent: use their noise with SamplerCustomAdvanced."
                     ),
                 ),
             ],

@@ -63,9 +63,13 @@ def chosen(name: str, noise: Any, latent: dict[str, Any], sample: int) -> Tensor
     """(B, ...) what a NOISE input gives for the latent: one sample, or the batch for -1."""
     samples = noise_for(noise, latent)
     if samples.is_nested:
-        raise ValueError(f"{name} has several parts ({sizes(samples)}); wire the latent of one of them as latent_image.")
+        raise ValueError(
+            f"{name} has several parts ({sizes(samples)}); wire the latent of one of them as latent_image."
+        )
     if sample >= len(samples):
-        raise ValueError(f"sample is {sample} and {name} holds {len(samples)}; set sample to {len(samples) - 1} or less.")
+        raise ValueError(
+            f"sample is {sample} and {name} holds {len(samples)}; set sample to {len(samples) - 1} or less."
+        )
     return samples if sample < 0 else samples[sample : sample + 1]
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 FORMAT, VERSION = "noise_optimize.noise", "1"
@@ -68,7 +67,9 @@ def load(path: str | os.PathLike) -> NoiseFile:
     """Read a noise file; raises ValueError with one sentence where it is missing, damaged or something else."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path.name}: there is no such noise file; choose one of the list or save one with Save Noise.")
+        raise ValueError(
+            f"{path.name}: there is no such noise file; choose one of the list or save one with Save Noise."
+        )
     damaged = f"{path.name} is damaged or no safetensors file; save the noise again with Save Noise."
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -2,7 +2,8 @@
 
 Frequency is radial, in cycles per latent pixel: 0 is the mean, 0.5 the finest stripe along an axis, 0.707 the finest
 chequerboard. Bands are equal parts of it, up to the highest the latent holds; white noise at 64 x 64 has 17.5 % of its
-power in the lowest of three. Latents are (B, C, L), (B, C, H, W) or (B, C, T, H, W); frames of a video count one by one.
+power in the lowest of three. Latents are (B, C, L), (B, C, H, W) or (B, C, T, H, W); each frame of a video counts by
+itself.
 """
 
 from __future__ import annotations

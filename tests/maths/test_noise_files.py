@@ -7,6 +7,7 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
+
 from noise_optimize.noise.files import NoiseFile, load, save
 
 NOISE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from noise_optimize.noise.coloured import Spectrum, colour
 from noise_optimize.noise.spectrum import (
     band_change,
