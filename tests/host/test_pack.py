@@ -1,0 +1,77 @@
+"""The pack as the host sees it while it starts."""
+
+import re
+import subprocess
+import sys
+
+import comfyui
+import pytest
+from comfy_config.config_parser import extract_node_configuration
+from pack import ROOT
+from packaging.specifiers import SpecifierSet
+
+import noise_optimize.nodes as pack_nodes
+
+HEAVY = ("open_clip", "lpips", "timm", "torchvision", "kornia", "matplotlib", "cma")
+SCHEMAS = [node.GET_SCHEMA() for group in pack_nodes.GROUPS for node in group.NODES]
+
+IMPORT = f"""
+import sys
+sys.path[:0] = [{str(comfyui.COMFYUI)!r}, {str(ROOT / "tests")!r}]
+from comfy.cli_args import args
+args.cpu = True
+import comfy_api.v0_0_2, nodes, torch
+import pack
+for module in [*sys.modules, *{HEAVY}]:
+    if module.split(".")[0] in {HEAVY}:
+        sys.modules[module] = None
+sys.stdout.flush(), sys.stderr.flush()
+random = torch.get_rng_state()
+print("imported:", end="")
+pack.register()
+import noise_optimize.nodes
+assert noise_optimize.nodes.GROUPS
+assert torch.equal(random, torch.get_rng_state()), "the import drew random numbers"
+print("end", end="")
+"""
+
+
+def test_the_pack_loads_in_silence_with_no_heavy_module_in_sight():
+    """With every heavy module blocked, an import of one at the top of any of our modules would raise."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("imported:end")
+
+
+def test_ids_start_with_the_packs_name_and_are_unique():
+    ids = [schema.node_id for schema in SCHEMAS]
+    assert ids and all(re.fullmatch(r"NoiseOptimize[A-Za-z]*", name) for name in ids)
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_module_with_nodes_is_listed():
+    listed = {group.__name__.rsplit(".", 1)[1] for group in pack_nodes.GROUPS}
+    written = {file.stem for file in (ROOT / "nodes").glob("*.py") if "\nNODES" in file.read_text(encoding="utf-8")}
+    assert listed == written
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
+def test_every_node_says_what_it_is(schema):
+    assert schema.description and schema.display_name and schema.search_aliases
+    assert schema.category.split("/")[0] == "noise optimize"
+
+
+def test_the_host_reads_our_metadata():
+    configuration = extract_node_configuration(str(ROOT))
+    assert configuration.project.name == "noise-optimize"
+    assert configuration.project.supported_os == ["OS Independent"]
+    assert configuration.tool_comfy.publisher_id and configuration.tool_comfy.icon
+    assert comfyui.version() in SpecifierSet(configuration.project.supported_comfyui_version)
+
+
+def test_we_ask_for_nothing_that_the_host_brings():
+    host = (comfyui.COMFYUI / "requirements.txt").read_text(encoding="utf-8")
+    brought = {re.split(r"[<>=~]", line)[0].strip().lower() for line in host.splitlines()}
+    asked = extract_node_configuration(str(ROOT)).project.dependencies
+    assert not brought & {word.lower() for word in asked}
+    assert all(re.fullmatch(r"[A-Za-z_-]+", word) for word in asked), "a version of ours could fight the host's"

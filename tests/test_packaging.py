@@ -1,0 +1,79 @@
+"""What the registry, pip and a careful reader of the source are promised."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from pack import ROOT
+from PIL import Image
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+HALVES = ("noise", "objectives", "nodes")
+SOURCES = [ROOT / "__init__.py", *(file for half in HALVES for file in sorted((ROOT / half).rglob("*.py")))]
+HOST_FREE = [file for file in SOURCES if file.relative_to(ROOT).parts[0] in ("noise", "objectives")]
+FORBIDDEN = {"print", "eval", "exec", "compile", "__import__", "manual_seed", "seed", "seed_all", "manual_seed_all"}
+
+
+def name(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def calls(tree: ast.AST) -> set[str]:
+    """The names called as f() or, of torch, numpy and random, as module.f(); not the methods of an object."""
+    called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    dotted = re.compile(r"(?:(?:torch|np|numpy|random)\.(?:\w+\.)*)?(\w+)")
+    return {match[1] for match in map(dotted.fullmatch, called) if match}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """The top-level names of everything imported absolutely."""
+    absolute = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+    plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    return {word.split(".")[0] for word in [node.module for node in absolute] + plain}
+
+
+def test_requirements_txt_and_pyproject_name_the_same_dependencies():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
+    assert lines == PROJECT["project"]["dependencies"]
+
+
+def test_the_registry_finds_everything_it_asks_for():
+    project, comfy = PROJECT["project"], PROJECT["tool"]["comfy"]
+    assert re.fullmatch(r"[a-z](-?[a-z0-9])*", project["name"]) and "comfy" not in project["name"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project["version"])
+    assert (ROOT / project["license"]["file"]).read_text(encoding="utf-8").startswith("MIT License")
+    assert project["urls"]["Repository"].startswith("https://github.com/")
+    assert project["description"] and project["classifiers"] and project["requires-python"]
+    assert comfy["PublisherId"] and comfy["DisplayName"] == "Noise Optimize" and comfy["requires-comfyui"]
+
+
+def test_the_icon_is_in_the_repository_and_within_the_registrys_size():
+    icon = PROJECT["tool"]["comfy"]["Icon"].split("/main/")[1]
+    width, height = Image.open(ROOT / icon).size
+    assert width <= 400 and height <= 400
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name)
+def test_no_module_prints_evaluates_text_or_seeds_the_world(file):
+    assert not calls(ast.parse(file.read_text(encoding="utf-8"))) & FORBIDDEN
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=name)
+def test_no_except_swallows_a_cancel(file):
+    handlers = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if hasattr(node, "handlers")]
+    caught = [handler.type for node in handlers for handler in node.handlers]
+    assert None not in caught
+    assert not {"Exception", "BaseException"} & {ast.unparse(kind) for kind in caught}
+
+
+@pytest.mark.parametrize("file", HOST_FREE, ids=name)
+def test_the_maths_never_imports_the_host(file):
+    host = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
+    assert not imports(ast.parse(file.read_text(encoding="utf-8"))) & host
