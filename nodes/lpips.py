@@ -24,7 +24,7 @@ class LPIPSNode(io.ComfyNode):
             category="noise optimize/objectives",
             description=(
                 "Asks for pictures that look different place by place, by LPIPS, averaged over all pairs: 0 for "
-                "identical pictures, 1 where nothing is in common. It spreads what is there; DINO Features ask for more."
+                "identical pictures, 1 where nothing is in common. It spreads what is there, no new content."
             ),
             search_aliases=["lpips", "perceptual distance", "alexnet", "vgg", "squeezenet"],
             inputs=[
