@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import comfy.nested_tensor
 import comfy.sample
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..noise.coloured import ALPHA_LIMIT, SPECTRA, Spectrum, colour
 
-Samples = Tensor | comfy.nested_tensor.NestedTensor
+Samples: TypeAlias = Tensor | comfy.nested_tensor.NestedTensor
 
 
 def parts(samples: Samples) -> list[Tensor]:

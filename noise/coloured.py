@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .spectrum import frequencies, multiplicity, spatial_size
+from .spectrum import frequencies, spatial_size
 
 ALPHA_LIMIT = 2.0
 
@@ -90,16 +90,8 @@ def colour(white: Tensor, spectrum: Spectrum) -> Tensor:
         size = tuple(white.shape[-3:])
     if spectrum.is_white or math.prod(size) == 1:
         return white
-    weight = spectrum.amplitude(size).to(white)
-    # Sample by sample: one sample's spectrum stays in the cache, a whole batch's does not.
-    return torch.stack([_filter(sample, weight, size) for sample in white])
-
-
-def _filter(white: Tensor, weight: Tensor, size: tuple[int, ...]) -> Tensor:
-    """One sample (C, ..., *size). Its deviation is read off its spectrum (Parseval), as its mean is 0."""
-    bins = torch.fft.rfftn(white, s=size) * weight
-    seen = torch.view_as_real(bins).square().sum(-1) * multiplicity(size, white.device)
-    count = white[0].numel()
-    energy = seen.flatten(1).sum(1) / math.prod(size)
-    scale = ((count - 1) / energy.clamp(min=torch.finfo(energy.dtype).tiny)).sqrt()
-    return torch.fft.irfftn(bins * scale.view(-1, *[1] * (bins.ndim - 1)), s=size)
+    bins = torch.fft.rfftn(white, s=size).mul_(spectrum.amplitude(size).to(white))
+    noise = torch.fft.irfftn(bins, s=size)
+    # The mean is 0, so the deviation is the norm; few passes, as memory rules the cost of a large batch.
+    norm = torch.linalg.vector_norm(noise, dim=tuple(range(2, noise.ndim)), keepdim=True)
+    return noise * (math.sqrt(white[0, 0].numel() - 1) / norm.clamp(min=torch.finfo(norm.dtype).tiny))

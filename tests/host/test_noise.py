@@ -149,7 +149,12 @@ def test_noise_to_latent_keeps_what_belongs_to_the_latent_and_refuses_flow_model
 
 @pytest.mark.parametrize(
     "shape,reference",
-    zip([(2, 16, 9, 12), (1, 8, 3, 6, 5), (2, 4, 1, 1), (2, 64, 9)], [None, ColouredNoise(1, WHITE)] * 2),
+    [
+        ((2, 16, 9, 12), None),
+        ((1, 8, 3, 6, 5), ColouredNoise(1, WHITE)),
+        ((2, 4, 1, 1), None),
+        ((2, 64, 9), ColouredNoise(1, WHITE)),
+    ],
 )
 def test_the_spectrum_of_every_kind_of_latent_is_plotted(shape, reference):
     noise = ColouredNoise(0, PINK)
