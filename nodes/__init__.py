@@ -2,9 +2,9 @@
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import combine, diversity, features, files, guards, measure, noise, sampler, spectrum
+from . import combine, diversity, features, files, guards, measure, noise, optimize, sampler, search, spectrum
 
-GROUPS: tuple = (noise, spectrum, files, sampler, features, diversity, guards, combine, measure)
+GROUPS: tuple = (noise, spectrum, files, sampler, features, diversity, guards, combine, measure, optimize, search)
 
 
 class NoiseOptimizeExtension(ComfyExtension):

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..objectives.objective import Batch, Objective, Score, total_loss
 from .basis import LOWEST_THIRD, Basis, make_basis, norms, per_sample
 from .optimizers import OPTIMIZERS, Evolution, State, Update, clipped, forget, only
+from .prior import Whiteness
 from .spectrum import band_change
 
 Generate = Callable[[Tensor], Batch]
@@ -35,7 +36,7 @@ class Settings:
     to 1 / (1 - momentum). For CMA-ES, the reach that this gives is the spread of the first generation.
     clip: the gradient norm per sample above which a step is full, in loss per radius (noise/optimizers.py).
     prior_weight: weight of the chi_d negative log-density in nats; a deviation of the radius is divided by about
-    1 + 2 w in each iteration. 0: no prior.
+    1 + 2 w in each iteration. 0: no prior. whiteness_weight: of the penalty for leaving the starting spectrum, in nats.
     rollback: the share of its starting quality that a picture may lose before it is put back; 1: never put back.
     seconds: budget of time, checked after each iteration. population: candidates of one generation of CMA-ES.
     """
@@ -46,6 +47,7 @@ class Settings:
     momentum: float = 0.9
     clip: float = 0.1
     prior_weight: float = 4.0
+    whiteness_weight: float = 0.0
     basis: str = "full"
     band: float = LOWEST_THIRD
     rollback: float = 0.1
@@ -56,7 +58,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is {self.optimizer!r}; choose one of {', '.join(OPTIMIZERS)}.")
-        for name in ("iterations", "learning_rate", "clip", "prior_weight", "rollback", "seconds"):
+        for name in ("iterations", "learning_rate", "clip", "prior_weight", "whiteness_weight", "rollback", "seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; set 0 or more.")
         if not 0 <= self.momentum < 1:
@@ -139,6 +141,7 @@ class Run:
         self.history: list[Step] = []
         self.first: Evaluation | None = None
         self.best: tuple[int, Evaluation] | None = None
+        self.whiteness = Whiteness.of(noise) if settings.whiteness_weight else None
         self.began = self.lap = time.perf_counter()
 
     def evaluate(self, noise: Tensor, gradient: bool) -> Evaluation:
@@ -149,7 +152,7 @@ class Run:
             if self.first is None:
                 self.objective = self.objective.bind(start=batch.detach())
             scores = self.objective(batch)
-            loss = total_loss(scores)
+            loss = total_loss(scores) if scores else noise.new_zeros(())
         slope = None
         if gradient:
             if not loss.requires_grad:
@@ -157,7 +160,10 @@ class Run:
                     "No gradient reaches the noise: this model or objective cannot be differentiated. "
                     "Set optimizer to cma, which needs none."
                 )
-            (slope,) = torch.autograd.grad(loss, noise)
+            whole = loss
+            if self.whiteness is not None:
+                whole = loss + self.settings.whiteness_weight * self.whiteness(noise).mean()
+            (slope,) = torch.autograd.grad(whole, noise)
         scores = [replace(score, values=score.values.detach()) for score in scores]
         return Evaluation(noise.detach(), batch.detach(), scores, float(loss.detach()), slope)
 

@@ -76,7 +76,7 @@ def test_evolution_needs_no_gradient():
     def blind(noise):
         return identity(noise.detach())
 
-    settings = Settings(60, optimizer="cma", population=12)
+    settings = Settings(40, optimizer="cma", population=10)
     result = optimize(blind, towards(COARSE), START[:1], settings)
     assert cosine(result.noise, COARSE).item() > cosine(START[:1], COARSE).item() + 0.2
     assert result.noise.equal(optimize(blind, towards(COARSE), START[:1], settings).noise)

@@ -1,0 +1,55 @@
+"""What a running node shows: a contact sheet of the batch, its scores, and how far it is. Cancel is heard here too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import comfy.model_management
+import comfy.utils
+from PIL import Image
+from torch import Tensor
+
+SIDE = 1024  # pixels of the longer side of a contact sheet at most
+FORMAT = "JPEG"
+
+
+def to_images(pictures: Tensor) -> list[Image.Image]:
+    """PIL pictures of (B, 3, H, W) in 0..1."""
+    levels = (pictures.detach().nan_to_num().clamp(0, 1) * 255).round().byte().movedim(1, -1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in levels]
+
+
+def contact_sheet(images: Sequence[Image.Image]) -> Image.Image | None:
+    """The pictures side by side in a grid that is nearly square, made small enough to send."""
+    if not images:
+        return None
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    width, height = images[0].size
+    scale = min(1.0, SIDE / max(columns * width, rows * height))
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    sheet = Image.new("RGB", (columns * width, rows * height))
+    for i, image in enumerate(images):
+        sheet.paste(image.convert("RGB").resize((width, height)), (i % columns * width, i // columns * height))
+    return sheet
+
+
+class Monitor:
+    """The progress bar, preview and text of one node. total: how many times `show` will be called at most."""
+
+    def __init__(self, node_id: str | None, total: int) -> None:
+        self.node_id, self.total, self.count = node_id, total, 0
+        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
+        self.finished: list[Image.Image] = []
+
+    def show(self, images: Sequence[Image.Image], text: str, count: int | None = None) -> None:
+        """Shows the pictures after those already finished; raises the host's interruption where Cancel was pressed."""
+        self.count = min(self.count + 1 if count is None else count, self.total)
+        sheet = contact_sheet([*self.finished, *images])
+        self.bar.update_absolute(self.count, self.total, (FORMAT, sheet, SIDE) if sheet else None)
+        if self.node_id is not None:
+            from server import PromptServer
+
+            PromptServer.instance.send_progress_text(text, self.node_id)
+        comfy.model_management.throw_exception_if_processing_interrupted()

@@ -1,0 +1,66 @@
+"""Sets larger than a batch: made one batch after another, each different from all before, in the memory of one.
+
+What is finished is a reference for what follows (arXiv 2601.00090, sequential sets); its features are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ..objectives.features.base import Features
+from ..objectives.objective import Batch, Objective, Sum
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Together(Batch):
+    """Several batches as one; its features are those of its parts, which remember them."""
+
+    parts: tuple[Batch, ...] = ()
+
+    def features(self, extractor: Features) -> Tensor:
+        return torch.cat([part.features(extractor) for part in self.parts])
+
+
+def together(batches: Sequence[Batch]) -> Batch:
+    """One batch of several; latents or pictures are None where a part has none."""
+    if len(batches) == 1:
+        return batches[0]
+
+    def joined(tensors: list[Tensor | None]) -> Tensor | None:
+        present = [tensor for tensor in tensors if tensor is not None]
+        return torch.cat(present) if len(present) == len(tensors) else None
+
+    return Together(
+        latents=joined([batch.latents for batch in batches]),
+        pictures=joined([batch.pictures for batch in batches]),
+        parts=tuple(batches),
+    )
+
+
+def alone(objective: Objective) -> Objective:
+    """The objective of one picture that has nothing to differ from: its quality and its guards."""
+    return Sum(terms=tuple(leaf for leaf in objective.leaves() if leaf.kind != "diversity"))
+
+
+def in_turn(
+    run: Callable[[list[int], list[Batch]], tuple[T, Batch]], total: int, at_once: int, references: Batch | None = None
+) -> list[T]:
+    """What `run` finds for each `at_once` samples of `total`.
+
+    run(indices, others): takes the samples of these indices and the batches to differ from, and gives its result and
+    the finished batch.
+    """
+    others = [] if references is None else [references]
+    results = []
+    for first in range(0, total, at_once):
+        result, finished = run(list(range(first, min(first + at_once, total))), list(others))
+        results.append(result)
+        others.append(finished)
+    return results
