@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from comfy.model_management import load_models_gpu
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from ..objectives.diversity import Diversity
 from ..objectives.features.base import Features
 from ..objectives.objective import PICTURES, Batch, Objective, Score
 from . import types
+from .networks import patchers
 from .plots import COLOURS, figure_to_image, label_axes, new_figure
 
 LEGIBLE = 16  # up to so many pictures are shown on the diagonal
@@ -58,6 +60,7 @@ class MeasureNode(io.ComfyNode):
     @classmethod
     def execute(cls, images: Tensor, objective: Objective, before: Tensor | None = None) -> io.NodeOutput:
         batches = [Batch(pictures=to_pictures(x)) for x in (before, images) if x is not None]
+        load_models_gpu(patchers(objective.networks))
         with torch.no_grad():
             leaves, omitted = measurable(objective, batches)
             scores = [[leaf(batch)[0] for leaf in leaves] for batch in batches]
@@ -133,13 +136,13 @@ def distinct(leaves: Sequence[Objective], batch: Batch) -> dict[Features | Objec
 
 def draw_matrix(axes: Any, distance: Tensor, pictures: Tensor, highest: float) -> None:
     """Distances as colours, the pictures themselves on the diagonal."""
-    shown = axes.imshow(distance, cmap="viridis", vmin=0, vmax=highest)
+    shown = axes.imshow(distance.numpy(), cmap="viridis", vmin=0, vmax=highest)
     axes.figure.colorbar(shown, ax=axes, fraction=0.046)
     count = len(distance)
     axes.set_xticks(range(count), range(1, count + 1))
     axes.set_yticks(range(count), range(1, count + 1))
     for i in range(count if count <= LEGIBLE else 0):
-        picture = pictures[i].movedim(0, -1).clamp(0, 1).float().cpu()
+        picture = pictures[i].movedim(0, -1).clamp(0, 1).float().cpu().numpy()
         axes.imshow(picture, extent=(i - 0.5, i + 0.5, i + 0.5, i - 0.5), aspect="auto")
         for j in range(count if count <= WRITTEN else 0):
             if i != j:
