@@ -138,12 +138,13 @@ def draw_matrix(axes: Any, distance: Tensor, pictures: Tensor, highest: float) -
     """Distances as colours, the pictures themselves on the diagonal."""
     shown = axes.imshow(distance.numpy(), cmap="viridis", vmin=0, vmax=highest)
     axes.figure.colorbar(shown, ax=axes, fraction=0.046)
-    count = len(distance)
+    count, (height, width) = len(distance), pictures.shape[-2:]
+    x, y = 0.5 * min(1, width / height), 0.5 * min(1, height / width)
     axes.set_xticks(range(count), range(1, count + 1))
     axes.set_yticks(range(count), range(1, count + 1))
     for i in range(count if count <= LEGIBLE else 0):
         picture = pictures[i].movedim(0, -1).clamp(0, 1).float().cpu().numpy()
-        axes.imshow(picture, extent=(i - 0.5, i + 0.5, i + 0.5, i - 0.5), aspect="auto")
+        axes.imshow(picture, extent=(i - x, i + x, i + y, i - y), aspect="auto")
         for j in range(count if count <= WRITTEN else 0):
             if i != j:
                 ink = "white" if distance[i, j] < 0.6 * highest else "black"
