@@ -80,12 +80,13 @@ def load_lpips(
 def _build(short: str, path: Path) -> nn.Module:
     import lpips
 
-    with warnings.catch_warnings():  # lpips calls torchvision with arguments that it calls deprecated
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(), torch.device("meta"):  # the trunk's classifier, which LPIPS drops, is never made
+        warnings.simplefilter("ignore")  # lpips calls torchvision with arguments that it calls deprecated
         network = lpips.LPIPS(net=short, pretrained=False, pnet_rand=True, verbose=False)
-    calibration = read(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{short}.pth")
+    network.scaling_layer = type(network.scaling_layer)()
     trunk = read(path)
     layers = {key: "features." + key.split(".", 1)[1] for key in network.net.state_dict()}
-    network.net.load_state_dict({key: trunk[name] for key, name in layers.items()})
-    network.load_state_dict(calibration, strict=False)
+    network.net.load_state_dict({key: trunk[name] for key, name in layers.items()}, assign=True)
+    calibration = read(Path(lpips.__file__).parent / "weights" / "v0.1" / f"{short}.pth")
+    network.load_state_dict(calibration, strict=False, assign=True)
     return network
