@@ -2,9 +2,43 @@
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import combine, diversity, features, files, guards, measure, noise, optimize, sampler, search, spectrum
+from . import (
+    clip,
+    clip_vision,
+    combine,
+    dino,
+    diversity,
+    features,
+    files,
+    guards,
+    lpips,
+    measure,
+    noise,
+    optimize,
+    quality,
+    sampler,
+    search,
+    spectrum,
+)
 
-GROUPS: tuple = (noise, spectrum, files, sampler, features, diversity, guards, combine, measure, optimize, search)
+GROUPS: tuple = (
+    noise,
+    spectrum,
+    files,
+    sampler,
+    features,
+    dino,
+    clip,
+    clip_vision,
+    diversity,
+    lpips,
+    quality,
+    guards,
+    combine,
+    measure,
+    optimize,
+    search,
+)
 
 
 class NoiseOptimizeExtension(ComfyExtension):
