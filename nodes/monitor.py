@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 SIDE = 1024  # pixels of the longer side of a contact sheet at most
+THUMBNAIL = 256  # of a picture that is finished
 FORMAT = "JPEG"
 
 
@@ -42,6 +43,12 @@ class Monitor:
         self.node_id, self.total, self.count = node_id, total, 0
         self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
         self.finished: list[Image.Image] = []
+
+    def finish(self, images: Sequence[Image.Image]) -> None:
+        """Pictures to show before all that follow."""
+        for image in images:
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            self.finished.append(image)
 
     def show(self, images: Sequence[Image.Image], text: str, count: int | None = None) -> None:
         """Shows the pictures after those already finished; raises the host's interruption where Cancel was pressed."""

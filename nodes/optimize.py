@@ -130,6 +130,7 @@ class NoiseOptimize(io.ComfyNode):
                     default=0,
                     min=0,
                     max=4096,
+                    optional=True,
                     tooltip="0: as many as latent_image has. More: they are made one batch after another, each "
                     "different from all before, in the memory of one batch.",
                 ),
@@ -138,6 +139,7 @@ class NoiseOptimize(io.ComfyNode):
                     options=[AS_SET, *RECIPES],
                     default=AS_SET,
                     advanced=True,
+                    optional=True,
                     tooltip="A published recipe: its step, clip, momentum and optimizer in place of those set here. "
                     "Published iterations: "
                     + "; ".join(f"{name} {recipe.iterations}" for name, recipe in RECIPES.items())
@@ -149,12 +151,14 @@ class NoiseOptimize(io.ComfyNode):
                     min=0.0,
                     max=86400.0,
                     step=1.0,
+                    optional=True,
                     tooltip="Budget of time for each batch; 0: none.",
                 ),
                 io.Combo.Input(
                     "on_cancel",
                     options=[STOP, KEEP],
                     default=STOP,
+                    optional=True,
                     tooltip="What Cancel does here: stop the graph, or go on in the graph with the best noise so far.",
                 ),
                 io.Float.Input(
@@ -164,6 +168,7 @@ class NoiseOptimize(io.ComfyNode):
                     max=0.999,
                     step=0.01,
                     advanced=True,
+                    optional=True,
                     tooltip="How much of the last step goes on; 0.9 makes the step up to ten times as long.",
                 ),
                 io.Float.Input(
@@ -174,6 +179,7 @@ class NoiseOptimize(io.ComfyNode):
                     step=0.01,
                     round=0.001,
                     advanced=True,
+                    optional=True,
                     tooltip="For basis low frequency: the share of the frequencies of each side that is optimised.",
                 ),
                 io.Float.Input(
@@ -184,6 +190,7 @@ class NoiseOptimize(io.ComfyNode):
                     step=0.01,
                     round=0.0001,
                     advanced=True,
+                    optional=True,
                     tooltip="How strongly the noise is held at the spectrum and independence it started with. 0: no.",
                 ),
                 io.Int.Input(
@@ -192,6 +199,7 @@ class NoiseOptimize(io.ComfyNode):
                     min=2,
                     max=1024,
                     advanced=True,
+                    optional=True,
                     tooltip="For optimizer cma: sampling runs in one iteration.",
                 ),
             ],
@@ -334,7 +342,8 @@ class Work:
 
         result = self.watched(session, samples, generate, objective, noise, settings)
         with torch.no_grad():
-            made = Made(samples, result, generate(result.noise, self.vae is not None).detach())
+            batch = generate(result.noise, self.vae is not None).detach()
+            made = Made(samples, replace(result, batch=Batch()), batch)
             if self.several:
                 self.take_stock(made, others)
         return made
@@ -370,7 +379,7 @@ class Work:
         for batch in (made.batch, self.starts[made.samples[0]]):
             self.objective.bind(references=batch)
         if made.batch.pictures is not None:
-            self.monitor.finished += to_images(made.batch.pictures)
+            self.monitor.finish(to_images(made.batch.pictures))
         if made.samples[-1] + 1 == self.total:
             begun, finished = (
                 together(list(self.starts.values())),

@@ -62,6 +62,7 @@ class NoiseSearch(io.ComfyNode):
                     max=1000.0,
                     step=0.1,
                     advanced=True,
+                    optional=True,
                     tooltip="How much the mean distance counts beside the mean quality; 1.5 as published.",
                 ),
             ],

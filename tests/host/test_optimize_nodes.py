@@ -1,0 +1,164 @@
+"""Noise Optimize inside the host when things go wrong, with objectives made to fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import comfy.model_management
+import comfy_extras.nodes_custom_sampler as samplers
+import pytest
+import tiny_models
+import torch
+
+from noise_optimize.nodes.host import DifferentiableSampler, Session
+from noise_optimize.nodes.optimize import NoiseOptimize
+from noise_optimize.objectives.objective import Objective
+
+NODE = NoiseOptimize.PREPARE_CLASS_CLONE(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told(Objective):
+    """An objective by a function of the latents and of how often it was asked."""
+
+    by: Callable
+    name: str = "told"
+    kind: str = "diversity"
+    needs: frozenset = field(default=frozenset({"latents"}))
+    asked: list = field(default_factory=list)
+
+    def measure(self, batch):
+        self.asked.append(len(batch))
+        return self.by(batch.latents, len(self.asked) - 1)
+
+
+def spread(latents, _=0):
+    return latents.flatten(1).std(dim=0).mean()
+
+
+@pytest.fixture
+def wires():
+    with torch.inference_mode():
+        model = tiny_models.model("sdxl")
+        return {
+            "noise": samplers.RandomNoise.execute(1).args[0],
+            "guider": samplers.BasicGuider.execute(model, tiny_models.conditioning("sdxl")).args[0],
+            "sampler": samplers.KSamplerSelect.execute("euler").args[0],
+            "sigmas": samplers.BasicScheduler.execute(model, "simple", 2, 1.0).args[0],
+            "latent_image": tiny_models.latent("sdxl", 4, 4, 2),
+        }
+
+
+@torch.inference_mode()
+def optimise(wires, by, **widgets):
+    objective = by if isinstance(by, Objective) else Told(by=by)
+    return NODE.execute(**wires, objective=objective, **{"iterations": 4} | widgets).args
+
+
+@torch.inference_mode()
+def sampled(wires):
+    return samplers.SamplerCustomAdvanced.execute(**wires).args[0]["samples"]
+
+
+def test_nan_is_told_in_the_report_and_the_noise_stays_finite(wires):
+    noise, latent, _, _, report = optimise(wires, lambda z, n: spread(z) * (math.nan if n == 2 else 1))
+    assert "learning rate halved" in report and "told: " in report
+    assert noise.samples.isfinite().all() and latent["samples"].isfinite().all()
+    given_up = optimise(wires, lambda z, n: spread(z) * (math.nan if n else 1), iterations=9)
+    assert "3 times in a row" in given_up[4]
+    assert given_up[1]["samples"].equal(sampled(wires))
+
+
+def test_an_exception_in_an_objective_leaves_the_host_as_it_was(wires):
+    before = sampled(wires)
+
+    def fails(z, n):
+        if n == 2:
+            raise ZeroDivisionError("of the objective")
+        return spread(z)
+
+    with pytest.raises(ZeroDivisionError, match="of the objective"):
+        optimise(wires, fails)
+    assert not comfy.model_management.in_training
+    assert sampled(wires).equal(before)
+
+
+def test_out_of_memory_is_tried_again_with_less_and_then_explained(wires, monkeypatch):
+    modes, sample = [], Session.sample
+    monkeypatch.setattr(Session, "sample", lambda self, *a, **k: modes.append(self.memory) or sample(self, *a, **k))
+
+    def full(times):
+        def by(z, n):
+            if n < times:
+                raise torch.OutOfMemoryError("no room")
+            return spread(z)
+
+        return by
+
+    *_, report = optimise(wires, full(1))
+    assert modes == ["auto", "low"] and "4 iterations" in report
+    with pytest.raises(torch.OutOfMemoryError, match="2 pictures at once of latent size 4 x 4.*lower the batch"):
+        optimise(wires, full(9))
+    modes.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        optimise(wires | {"sampler": DifferentiableSampler(wires["sampler"], "low")}, full(9))
+    assert modes == ["low"]
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_cancel_in_the_middle_of_a_run_keeps_the_best_where_asked(wires, at):
+    def by(z, n):
+        if n == at:
+            raise comfy.model_management.InterruptProcessingException
+        return spread(z)
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        optimise(wires, by)
+    if at:
+        noise, latent, _, _, report = optimise(wires, by, on_cancel="keep the best")
+        assert spread(latent["samples"]) > spread(sampled(wires)) and "cancelled" in report
+        again = sampled(wires | {"noise": noise})
+        assert again.equal(latent["samples"])
+
+
+def test_the_optimiser_without_gradient_works_where_a_model_has_none(wires):
+    def blind(z, _):
+        return spread(z.detach())
+
+    with pytest.raises(RuntimeError, match="optimizer to cma"):
+        optimise(wires, blind)
+    *_, report = optimise(wires, blind, optimizer="cma", population=3, learning_rate=0.02)
+    before, after = (float(word) for word in report.splitlines()[0].replace(",", "").split() if word[0].isdigit())
+    assert after > before
+
+
+def test_a_picture_that_loses_its_quality_is_put_back_alone(wires):
+    def quality(z, n):
+        return torch.tensor([1.0, 0.5 if n == 2 else 1.0])
+
+    both = Told(by=spread) + Told(by=quality, name="quality", kind="quality")
+    *_, report = optimise(wires, both)
+    assert "Picture 2 was put back 1 x" in report and "Picture 1 was" not in report
+
+
+def test_a_preset_stands_in_for_the_step_and_leaves_the_iterations(wires):
+    noise, *_ = optimise(wires, spread, iterations=1, preset="ReNO, one picture")
+    assert noise.settings["optimizer"] == "nesterov" and noise.settings["iterations"] == 1
+    assert noise.settings["learning_rate"] == pytest.approx(0.0039, abs=1e-4)
+
+
+def test_image_to_image_with_a_mask_moves_only_what_the_mask_frees(wires):
+    content = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(1, 4, 4)
+    mask[:, :2] = 1
+    wires["latent_image"] = {"samples": content, "noise_mask": mask}
+    _, latent, _, _, report = optimise(wires, spread, iterations=2)
+    torch.testing.assert_close(latent["samples"][:, :, 2:], content[:, :, 2:], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(latent["samples"][:, :, :2], content[:, :, :2], atol=1e-2)
+
+
+def test_no_picture_output_is_faked_without_a_vae(wires):
+    blocked = optimise(wires, spread, iterations=0)[2]
+    assert "wire a VAE" in blocked.message
