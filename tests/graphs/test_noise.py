@@ -9,7 +9,6 @@ import torch
 from comfy_server import GraphError
 from graph import node, sampler_graph
 
-
 FOREIGN = safetensors.torch.save({"weight": torch.zeros(2)})
 
 
