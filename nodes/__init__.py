@@ -6,6 +6,7 @@ from . import (
     clip,
     clip_vision,
     combine,
+    demo,
     dino,
     diversity,
     features,
@@ -38,6 +39,7 @@ GROUPS: tuple = (
     measure,
     optimize,
     search,
+    demo,
 )
 
 

@@ -1,0 +1,122 @@
+"""Load Demo Model, Demo Prompt and Demo Score: a tiny FLUX that ships with the pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import comfy.utils
+import torch
+from comfy_api.v0_0_2 import io
+
+from ..objectives.demo_score import DemoScore
+from ..objectives.features.demo import DemoFeatures, load_tower
+from .objective_inputs import read_target, target_input, weight_input
+from .types import Features, Objective
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo"
+MODELS = {"few-step (4 steps, cfg 1)": "student", "teacher (20 steps, cfg 1 to 4)": "teacher"}
+PROMPTS = (
+    "a house", "a fish", "a flower in a pot", "a sailing boat", "a tree", "a cat", "a car", "a hot-air balloon",
+)  # fmt: skip
+NOTHING = "(nothing)"  # the last row of the table: the empty prompt
+
+
+class LoadDemo(io.ComfyNode):
+    """The shipped model, through the host's own loaders."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeLoadDemo",
+            display_name="Load Demo Model",
+            category="noise optimize/demo",
+            description=(
+                "A tiny FLUX with its VAE and features, shipped with this pack: it draws 64 x 64 pictures in a second "
+                "on any computer, and repeats itself as large few-step models do."
+            ),
+            search_aliases=["demo model", "example model", "tiny flux", "toy model"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(MODELS),
+                    tooltip="few-step: distilled with guidance, so it repeats itself. teacher: what it was made from.",
+                )
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="Laid out as FLUX.1 schnell."),
+                io.Vae.Output(display_name="vae", tooltip="Laid out as TAESD; 64 pixels are 8 latent pixels."),
+                Features.Output(display_name="features", tooltip="For Diversity; trained without labels."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: str) -> io.NodeOutput:
+        patcher = comfy.sd.load_diffusion_model(
+            str(FOLDER / f"{MODELS[model]}.safetensors"), model_options={"dtype": torch.float32}
+        )
+        vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(FOLDER / "vae.safetensors")), dtype=torch.float32)
+        return io.NodeOutput(patcher, vae, DemoFeatures(load_tower(FOLDER / "features.safetensors")))
+
+
+class DemoPrompt(io.ComfyNode):
+    """A row of the shipped table of prompt embeddings."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeDemoPrompt",
+            display_name="Demo Prompt",
+            category="noise optimize/demo",
+            description="What the demo model can draw. It has no text encoder: each prompt is a row of a table.",
+            search_aliases=["demo conditioning", "demo text"],
+            inputs=[
+                io.Combo.Input(
+                    "prompt",
+                    options=[*PROMPTS, NOTHING],
+                    tooltip="What to draw. (nothing) is the negative prompt for the teacher.",
+                )
+            ],
+            outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="For a guider or sampler.")],
+        )
+
+    @classmethod
+    def execute(cls, prompt: str) -> io.NodeOutput:
+        table = comfy.utils.load_torch_file(str(FOLDER / "prompts.safetensors"))
+        row = (
+            slice(len(PROMPTS), None) if prompt == NOTHING else slice(PROMPTS.index(prompt), PROMPTS.index(prompt) + 1)
+        )
+        return io.NodeOutput([[table["context"][row].float(), {"pooled_output": table["pooled"][row].float()}]])
+
+
+class DemoScoreNode(io.ComfyNode):
+    """The shipped classifier as an objective of quality."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeDemoScore",
+            display_name="Demo Score",
+            category="noise optimize/demo",
+            description=(
+                "Asks that each picture of the demo model shows what the prompt says, as CLIP Score does for large "
+                "models: the probability that a small classifier gives the prompt."
+            ),
+            search_aliases=["demo quality", "demo classifier"],
+            inputs=[
+                io.Combo.Input("prompt", options=list(PROMPTS), tooltip="The prompt that the pictures are made from."),
+                weight_input(),
+                target_input(0.9, 0.0, 1.0, "the probability of the prompt, 0 to 1"),
+            ],
+            outputs=[Objective.Output(display_name="objective", tooltip="For Noise Optimize, Combine or Measure.")],
+        )
+
+    @classmethod
+    def execute(cls, prompt: str, weight: float, target: dict[str, Any]) -> io.NodeOutput:
+        network = load_tower(FOLDER / "score.safetensors", len(PROMPTS))
+        row = PROMPTS.index(prompt)
+        return io.NodeOutput(DemoScore(network=network, prompt=row, weight=weight, target=read_target(target)))
+
+
+NODES = [LoadDemo, DemoPrompt, DemoScoreNode]

@@ -1,0 +1,38 @@
+"""Demo Score: how surely a small classifier sees the prompt, the demo's stand-in for a CLIP score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from .features.demo import SIDE, Tower
+from .features.pooling import area_pool
+from .objective import PICTURES, Batch, Kind, Objective
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DemoScore(Objective):
+    """Probability of the prompt for each picture, 0..1.
+
+    prompt: the row of the prompt's table, or one (B,) for each picture.
+    """
+
+    network: Tower
+    prompt: int | Tensor = 0
+    name: str = "Demo Score"
+    kind: Kind = field(default="quality", init=False, repr=False)
+    needs: frozenset[str] = field(default=frozenset({PICTURES}), init=False, repr=False)
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.network,)
+
+    def measure(self, batch: Batch) -> Tensor:
+        """(B,)"""
+        pictures = batch.get(PICTURES)
+        x = pictures if pictures.shape[-2:] == (SIDE, SIDE) else area_pool(pictures, SIDE, SIDE)
+        seen = self.network(x.to(next(self.network.parameters()))).to(pictures).softmax(1)
+        if isinstance(self.prompt, int):
+            return seen[:, self.prompt]
+        return seen.gather(1, self.prompt[:, None].to(seen.device))[:, 0]
