@@ -42,7 +42,9 @@ def main() -> int:
     layers = [nn.Conv2d(16, width, 3, padding=1)]
     for _ in range(8):
         layers += [nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)]
-    network = nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, 16, 3, padding=1)).to(args.device).requires_grad_(False)
+    network = (
+        nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width, 16, 3, padding=1)).to(args.device).requires_grad_(False)
+    )
     start = torch.randn(4, 16, 64, 64).to(args.device)
     objective = Diversity(features=LatentFeatures(grid=8), statistic="dpp")
 
@@ -77,7 +79,9 @@ def main() -> int:
         ratios.append((b + c) / (a + d))
         times.append((b + c) / 2)
     ratio = statistics.median(ratios)
-    print(f"Machine: {platform.platform()}, {args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(
+        f"Machine: {platform.platform()}, {args.device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
     print(f"command: python tests/benchmarks/optimize_cost.py --iterations {args.iterations} --rounds {args.rounds}")
     print(f"{args.iterations} iterations of 4 x 16 x 64 x 64 through 10 convolutions of {width} channels:")
     print(f"ours {statistics.median(times):.2f} s; ours / bare, median of {args.rounds}: {ratio:.3f} (at most {LIMIT})")
