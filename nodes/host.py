@@ -31,7 +31,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..noise.gradient import VERIFY_TOLERANCE, MemoryBudget, RecomputationError, mutation_allowed, recompute, rescaled
+from ..noise.gradient import VERIFY_TOLERANCE, MemoryBudget, RecomputationError, Writes, recompute, rescaled
 from ..noise.inference import normal, normal_tensors
 from .differentiable import MemberNoise, Twins
 
@@ -171,7 +171,6 @@ class Session(comfy.samplers.Sampler):
                 roots += [self._decoder, vars(self.vae)]
             stack.enter_context(normal_tensors(roots))
             stack.enter_context(_no_silent_fallback())
-            self._stack, self._mutation = stack, None
             self._sigmas, self._latent, self._mask = (
                 t if t is None else normal(t) for t in (sigmas, latent_image, denoise_mask)
             )
@@ -183,6 +182,7 @@ class Session(comfy.samplers.Sampler):
                 comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, options, is_model_options=True)
             limit = self._memory_limit()
             self._model_budget, self._decoder_budget = MemoryBudget(limit), MemoryBudget(limit)
+            self._sampler_writes, self._model_writes, self._decoder_writes = Writes(), Writes(), Writes()
             try:
                 self.result = self._body(self)
             finally:
@@ -202,17 +202,29 @@ class Session(comfy.samplers.Sampler):
             _refuse_gradient(self._guider.model_patcher, self._original)
             self._choose_memory()
         sampler = self._sampler() if self.differentiating or subset else self._original
-        self._calls = 0
-        with self._fixed_randomness(), contextlib.nullcontext() if self.differentiating else torch.no_grad():
+
+        def run(noise: Tensor) -> Tensor:
+            self._calls = 0
             noise = noise.to(self.device, torch.promote_types(noise.dtype, torch.float32))
-            options = {
-                "model_options": comfy.model_patcher.create_model_options_clone(self._options),
-                "seed": self.seed,
-            }
+            options = comfy.model_patcher.create_model_options_clone(self._options)
             latents = sampler.sample(
-                self._guider, self._sigmas.clone(), options, self._on_step, noise, self._latent, self._mask, True
+                self._guider,
+                self._sigmas.clone(),
+                {"model_options": options, "seed": self.seed},
+                self._on_step,
+                noise,
+                self._latent,
+                self._mask,
+                True,
             )
-            latents = self._guider.inner_model.process_latent_out(latents.to(noise.dtype))
+            return self._guider.inner_model.process_latent_out(latents.to(noise.dtype))
+
+        with self._fixed_randomness() as start:
+            if self.differentiating:
+                latents = self._sampler_writes(lambda noise: start() or run(noise), noise)
+            else:
+                with torch.no_grad():
+                    latents = run(noise)
         if self.differentiating and not latents.requires_grad:
             raise RuntimeError(
                 f"The sampler {_name(self._original)} cuts the gradient"
@@ -244,8 +256,8 @@ class Session(comfy.samplers.Sampler):
             with torch.no_grad():
                 return recompute(pictures, latents, chunk=chunk)
         if self.memory == "fast":
-            return rescaled(pictures, latents)
-        return recompute(pictures, latents, chunk=self._decoder_budget)
+            return self._decoder_writes(lambda latents: rescaled(pictures, latents), latents)
+        return recompute(pictures, latents, chunk=self._decoder_budget, writes=self._decoder_writes)
 
     def preview(self, latents: Tensor) -> list[Any]:
         """A small PIL picture of each sample of latents, by the host's own latent preview; [] where it has none."""
@@ -284,7 +296,7 @@ class Session(comfy.samplers.Sampler):
             if divisible and self._chunks_agree is None:
                 self._chunks_agree = _agree(call, tensors) if _foreign(transformer_options) else True
             chunk = self._model_budget if divisible and self._chunks_agree else None
-            output = recompute(call, *tensors, chunk=chunk, verify=True)
+            output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self._model_writes)
         return _join(output, divisible)
 
     def _split(self, executor, x, t, conds, options):
@@ -330,7 +342,7 @@ class Session(comfy.samplers.Sampler):
     # Memory
 
     def _choose_memory(self) -> None:
-        """Settle `auto` once a first run has measured what a graph takes, and keep the record of a kept graph small."""
+        """Settle `auto` once a first run has measured what a graph takes."""
         if self.memory == "auto" and self._model_budget.per_sample and self._calls:
             batch, limit = self.shape[0], self._model_budget.limit
             graph = batch * (self._calls * self._model_budget.per_sample + (self._decoder_budget.per_sample or 0))
@@ -339,11 +351,6 @@ class Session(comfy.samplers.Sampler):
                 "Noise Optimize: memory auto chose %s: the graph of %d samples takes %.2f GB, %.2f GB are free for it.",
                 self.memory, batch, graph / 1e9, limit / 1e9,
             )  # fmt: skip
-        if self.memory == "fast":
-            if self._mutation is None:
-                self._mutation = self._stack.enter_context(mutation_allowed())
-            elif not self._mutation.tid_to_weakhandle:
-                self._mutation.clear()
 
     def _memory_limit(self) -> int:
         """Bytes that saved activations may take. Depends on the size of the device first, so that runs repeat."""
@@ -353,14 +360,20 @@ class Session(comfy.samplers.Sampler):
         return int(GRADIENT_SHARE * max(0, min(total - weights, comfy.model_management.get_free_memory(self.device))))
 
     @contextlib.contextmanager
-    def _fixed_randomness(self) -> Iterator[None]:
-        """The global random state as core's RandomNoise leaves it for this seed, for samplers that draw from it."""
+    def _fixed_randomness(self) -> Iterator[Callable[[], None]]:
+        """The global random state as core's RandomNoise leaves it for this seed, for samplers that draw from it.
+
+        Yields what brings it back to this start."""
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+
+        def start() -> None:
             torch.set_rng_state(self._rng["cpu"])
             if devices:
                 torch.cuda.set_rng_state(self._rng["cuda"], self.device)
-            yield
+
+        with torch.random.fork_rng(devices=devices):
+            start()
+            yield start
 
 
 # What is checked and prepared before

@@ -7,11 +7,10 @@ into tensors that autograd saved.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ class MemoryBudget:
 
     def chunk(self, batch: int) -> int:
         """The chunk for a batch, evened out over the chunks; 1 until a sample has been measured."""
-        if not self.per_sample:
+        if not (self.per_sample and batch):
             return 1
         largest = max(1, min(batch, self.limit // self.per_sample))
         return math.ceil(batch / math.ceil(batch / largest))
@@ -43,8 +42,50 @@ class RecomputationError(RuntimeError):
     """A network that answered differently when it was asked again: its gradient would be wrong."""
 
 
+@dataclass
+class Writes:
+    """Lets a function write in place into tensors that autograd saved, at the price of one copy of each.
+
+    writes(function, *tensors) is function(*tensors) with a graph that is right. Which of the saved tensors are written
+    into later is learnt by running the function, once more if there are any, and remembered: `copied` are their places
+    in the order of saving. (torch's allow_mutation_on_saved_tensors watches every operation instead, which on small
+    shapes takes several times as long as the network.)
+    """
+
+    copied: set[int] = field(default_factory=set)
+
+    def __call__(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        while True:
+            saved: list[tuple[Tensor, int]] = []
+
+            def save(t: Tensor, saved: list = saved) -> tuple[Tensor, int]:
+                t = t.detach()  # its own object: a tensor written into later would hold the graph that holds it
+                t = t.clone() if len(saved) in self.copied else t
+                saved.append((t, t._version))
+                return saved[-1]
+
+            with torch.autograd.graph.saved_tensors_hooks(save, _unchanged):
+                output = function(*tensors)
+            written = {place for place, (t, version) in enumerate(saved) if t._version != version}
+            if not written:
+                return output
+            del output
+            self.copied |= written
+
+
+def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError("A tensor needed for the gradient was changed in place after the function had returned.")
+    return tensor
+
+
 def recompute(
-    function: Callable[..., Tensor], *tensors: Tensor, chunk: int | MemoryBudget | None = None, verify: bool = False
+    function: Callable[..., Tensor],
+    *tensors: Tensor,
+    chunk: int | MemoryBudget | None = None,
+    verify: bool = False,
+    writes: Writes | None = None,
 ) -> Tensor:
     """function(*tensors), whose graph is not kept but recomputed in the backward pass, chunk by chunk.
 
@@ -53,33 +94,27 @@ def recompute(
     tensors: each (B, ...), aligned along the batch. Those that ask for no gradient get none.
     chunk: samples at once; None for the whole batch (then function may mix samples); a MemoryBudget to fit memory.
     verify: raise RecomputationError if the recomputed values are not those of the forward pass.
+    writes: what is known of in-place writes of function; hand the same object to each call of one network.
     """
     if isinstance(chunk, int) and chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be at least 1.")
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        return _Recompute.apply(function, chunk, verify, *tensors)
+        return _Recompute.apply(function, chunk, verify, Writes() if writes is None else writes, *tensors)
     return _forward(function, tensors, chunk)
-
-
-def mutation_allowed() -> AbstractContextManager[Any]:
-    """A context in which in-place writes into tensors saved for backward are cloned first; may be nested."""
-    if torch.autograd.graph._allow_mutation_on_saved_tensors_enabled:
-        return contextlib.nullcontext()
-    return torch.autograd.graph.allow_mutation_on_saved_tensors()
 
 
 class _Recompute(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, function, chunk, verify, *tensors):
-        ctx.function, ctx.chunk = function, chunk
+    def forward(ctx, function, chunk, verify, writes, *tensors):
+        ctx.function, ctx.chunk, ctx.writes = function, chunk, writes
         ctx.autocast = _autocast_like(tensors[0].device.type)
         ctx.save_for_backward(*tensors)
         if isinstance(chunk, MemoryBudget) and chunk.per_sample is None:
-            first = [t[:1].detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[3:], strict=True)]
+            first = [t[:1].detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[4:], strict=True)]
             known, chunk.per_sample = saved_bytes(function, *first)
         else:
             known = None
-        copies = tuple(t.clone() if w else t for t, w in zip(tensors, ctx.needs_input_grad[3:], strict=True))
+        copies = tuple(t.clone() if w else t for t, w in zip(tensors, ctx.needs_input_grad[4:], strict=True))
         output = _forward(function, copies, chunk, known)
         ctx.expected = output.clone() if verify else None
         return output
@@ -87,19 +122,19 @@ class _Recompute(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[3:]
+        tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[4:]
         gradients = [torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
         for rows in _chunks(len(grad), ctx.chunk):
-            with mutation_allowed(), torch.enable_grad(), ctx.autocast():
+            with torch.enable_grad(), ctx.autocast():
                 leaves = [t[rows].detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
-                output = ctx.function(*(t.clone() if w else t for t, w in zip(leaves, wanted, strict=True)))
+                output = ctx.writes(_on_copies(ctx.function), *leaves)
                 if ctx.expected is not None:
                     _compare(output.detach(), ctx.expected[rows])
                 leaves = [t for t, w in zip(leaves, wanted, strict=True) if w]
                 parts = scaled_vjp(output, leaves, grad[rows])
             for gradient, part in zip((g for g in gradients if g is not None), parts, strict=True):
                 gradient[rows] = part
-        return None, None, None, *gradients
+        return None, None, None, None, *gradients
 
 
 def scaled_vjp(output: Tensor, inputs: list[Tensor], grad: Tensor) -> list[Tensor]:
@@ -135,8 +170,13 @@ def saved_bytes(function: Callable[..., Tensor], *tensors: Tensor) -> tuple[Tens
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
         leaves = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
-        output = function(*(t.clone() if t.requires_grad else t for t in leaves))
+        output = _on_copies(function)(*leaves)
     return output.detach(), sum(storages.values())
+
+
+def _on_copies(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """function, free to write into its inputs: they are copies, in the graph, of those that ask for a gradient."""
+    return lambda *tensors: function(*(t.clone() if t.requires_grad else t for t in tensors))
 
 
 def _forward(

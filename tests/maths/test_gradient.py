@@ -1,8 +1,10 @@
 """The recomputed gradient is the gradient."""
 
+import weakref
+
 import pytest
 import torch
-from noise_optimize.noise.gradient import MemoryBudget, RecomputationError, power_of_two, recompute
+from noise_optimize.noise.gradient import MemoryBudget, RecomputationError, Writes, power_of_two, recompute, rescaled
 from noise_optimize.noise.inference import normal_tensors
 from torch import nn
 
@@ -125,6 +127,44 @@ def test_a_network_that_changes_its_answer_is_refused():
     value = recompute(lambda x: x * next(answers), x, verify=True)
     with pytest.raises(RecomputationError, match="another answer"):
         value.sum().backward()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_kept_graph_survives_in_place_writes(block, times):
+    x, weight = torch.randn(2, 4, 8, dtype=torch.float64)
+    writes = Writes()
+    for _ in range(times):
+        kept = gradient(lambda x: writes(lambda x: rescaled(block, x), x), x, weight)
+        torch.testing.assert_close(kept, gradient(lambda x: out_of_place(block, x), x, weight), rtol=1e-11, atol=1e-13)
+
+
+def test_in_place_writes_are_learnt_once(block):
+    calls, writes = [], Writes()
+
+    def counted(x):
+        calls.append(len(x))
+        return block(x)
+
+    for _ in range(3):
+        writes(counted, torch.randn(2, 8, dtype=torch.float64, requires_grad=True) * 1)
+    assert len(calls) == 4 and writes.copied
+
+
+def test_the_graph_that_taught_them_is_not_kept_alive(block):
+    kept = weakref.ref(block)
+    writes = Writes()
+    writes(lambda x, block=block: block(x), torch.randn(2, 8, dtype=torch.float64, requires_grad=True) * 1)
+    storage = weakref.ref(block.first.weight)
+    block.first = block.second = None
+    assert storage() is None and kept() is not None
+
+
+def test_a_write_after_the_function_has_returned_is_an_error_not_a_wrong_gradient():
+    x = torch.randn(3, requires_grad=True)
+    y = Writes()(torch.exp, x)
+    y += 1
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.sum().backward()
 
 
 def test_a_chunk_below_one_is_refused(block):
