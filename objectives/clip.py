@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ class Clip:
     chunk: pictures whose activations are alive at once.
     """
 
-    network: nn.Module
+    network: Any
     preprocess: Preprocess
     architecture: str
     title: str
@@ -121,7 +122,7 @@ def load_tower(
     return Clip(network, preprocess, architecture, weights.title, chunk)
 
 
-def _build(architecture: str, path: Path, dtype: torch.dtype, quick_gelu: bool, title: str) -> nn.Module:
+def _build(architecture: str, path: Path, dtype: torch.dtype, quick_gelu: bool, title: str) -> Any:
     """The model of a file, its image tower in dtype; `has_text` says whether the file had a text tower."""
     import open_clip
 

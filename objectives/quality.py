@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .clip import Clip, load_clip, load_tower
+from .features.clip import CLIPFeatures
 from .objective import PICTURES, Batch, Kind, Objective
 from .weights import Progress, Weights, locate, read
 
@@ -37,7 +39,7 @@ class ClipQuality(Objective):
 
     def measure(self, batch: Batch) -> Tensor:
         """(B,)"""
-        seen = self.clip.images(batch.pictures)
+        seen = batch.features(CLIPFeatures(self.clip))[:, 0]
         return self.scale * (seen @ self.direction.to(seen)) + self.offset
 
 
@@ -54,7 +56,7 @@ class Preference:
     """
 
     weights: Weights
-    look: dict[str, object]
+    look: dict[str, Any]
     logits: bool
     architecture: str = "ViT-H-14"
 

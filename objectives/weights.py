@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,8 +110,8 @@ def _from_hub(weights: Weights, progress: Progress | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    shown = progress is not None and "tqdm_class" in inspect.signature(hf_hub_download).parameters  # not before hub 1.0
-    meter = {"tqdm_class": _meter(progress)} if shown else {}
+    shown = "tqdm_class" in inspect.signature(hf_hub_download).parameters  # not before hub 1.0
+    meter: dict[str, Any] = {"tqdm_class": _meter(progress)} if progress and shown else {}
     for name in weights.hub_files:
         try:
             return Path(hf_hub_download(weights.repository, name, **meter))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,9 +44,7 @@ class DINOFeatures(Features):
     off. For square pictures that is timm's own transform at that size.
     """
 
-    def __init__(
-        self, network: nn.Module, title: str = "DINO", tokens: Tokens = "patches", size: int = 252, chunk: int = 8
-    ):
+    def __init__(self, network: Any, title: str = "DINO", tokens: Tokens = "patches", size: int = 252, chunk: int = 8):
         """network: as `load_dino` gives it. size: 252 px are 18 x 18 patches of 14. chunk: pictures at once."""
         from timm.data import resolve_model_data_config
 
@@ -84,7 +82,7 @@ def load_dino(
         import timm
 
         network = timm.create_model(weights.stem, pretrained=False, num_classes=0, dynamic_img_size=True)
-        convert = inspect.getmodule(type(network)).checkpoint_filter_fn
+        convert = sys.modules[type(network).__module__].checkpoint_filter_fn
         network.load_state_dict(convert(read(path), network))
         return network.to(dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ RAW = Preprocess(224, "squash", mean=(0, 0, 0), std=(1, 1, 1))  # dreamsim norma
 class DreamSimFeatures(Features):
     """(B, 1, D) the embedding whose cosine distance is the DreamSim distance."""
 
-    def __init__(self, network: nn.Module, title: str = "ensemble", chunk: int = 8):
+    def __init__(self, network: Any, title: str = "ensemble", chunk: int = 8):
         self.name, self.network, self.pictures_at_once = f"DreamSim {title}", network, chunk
 
     @property

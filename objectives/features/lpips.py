@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class LPIPSFeatures(Features):
     strength could have: 0 for identical pictures, 1 for pictures without a common activation.
     """
 
-    def __init__(self, network: nn.Module, size: int = 256, chunk: int = 8):
+    def __init__(self, network: Any, size: int = 256, chunk: int = 8):
         """network: an `lpips.LPIPS`, as `load_lpips` gives it. size: px of the shorter side; 0 keeps the pictures'."""
         if size and size < 32:
             raise ValueError(f"LPIPS: size is {size} px; set 32 or more, or 0 to keep the size of the pictures.")
@@ -52,7 +53,7 @@ class LPIPSFeatures(Features):
         return torch.cat([self._calibrated(layer, lin) for layer, lin in zip(layers, self.network.lins)], dim=1)
 
     @staticmethod
-    def _calibrated(layer: Tensor, lin: nn.Module) -> Tensor:
+    def _calibrated(layer: Tensor, lin: Any) -> Tensor:
         importance = lin.model[-1].weight.clamp(min=0).sqrt()  # trained to be non-negative
         power = layer.square().sum(dim=1, keepdim=True)
         length = torch.where(power > 0, power, torch.ones_like(power)).sqrt()
@@ -77,7 +78,7 @@ def load_lpips(
     return shared((path, path.stat().st_mtime_ns, dtype), lambda: _build(short, path).to(dtype))
 
 
-def _build(short: str, path: Path) -> nn.Module:
+def _build(short: str, path: Path) -> Any:
     import lpips
 
     with warnings.catch_warnings(), torch.device("meta"):  # the trunk's classifier, which LPIPS drops, is never made

@@ -57,7 +57,7 @@ class Preprocess:
         if self.resize == "longest":
             scale = self.size / max(height, width)
             return round(height * scale), round(width * scale)
-        height, width = (self.size * side / min(height, width) for side in (height, width))
+        rows, columns = (self.size * side / min(height, width) for side in (height, width))
         if self.resize == "shortest":
-            return int(height), int(width)
-        return round(height / self.multiple) * self.multiple, round(width / self.multiple) * self.multiple
+            return int(rows), int(columns)
+        return round(rows / self.multiple) * self.multiple, round(columns / self.multiple) * self.multiple

@@ -172,6 +172,15 @@ def test_objectives_of_one_model_share_one_network(folder: Path) -> None:
     assert load_clip("tiny/laion_tiny", [folder]).network is not clip.network
 
 
+def test_a_batch_goes_through_one_network_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, calls = load_clip("tiny/openai", [folder], text=True), []
+    encode = clip.network.encode_image
+    monkeypatch.setattr(clip.network, "encode_image", lambda x: calls.append(len(x)) or encode(x))
+    both = quality.aesthetic([folder]) + quality.clip_score(clip, PROMPT)
+    assert len(both(Batch(pictures=natural(2, 32, 32)))) == 2
+    assert calls == [2]
+
+
 def test_the_text_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     objective = quality.clip_score(load_clip("tiny/laion_tiny", [folder], text=True), PROMPT)
     monkeypatch.setattr(objective.clip.network, "encode_text", None)
