@@ -86,8 +86,8 @@ class NoiseOptimize(io.ComfyNode):
                     "optimizer",
                     options=list(OPTIMIZERS),
                     default=DEFAULT.optimizer,
-                    tooltip="sgd: as published. nesterov: as in ReNO. adam: steps of even length, try learning_rate "
-                    "0.02. cma: no gradient needed, for models that have none; it needs many more sampling runs.",
+                    tooltip="sgd: as published. nesterov: as in ReNO. adam: steps of even length. cma: no gradient, "
+                    "for models that have none; many more sampling runs. With adam and cma try learning_rate 0.02.",
                 ),
                 io.Float.Input(
                     "prior_weight",
@@ -281,8 +281,8 @@ class Work:
 
     @property
     def several(self) -> bool:
-        """Whether the set takes more than one batch."""
-        return self.total > self.at_once
+        """Whether the set is not just the batch of latent_image."""
+        return self.total != len(self.latent["samples"])
 
     def make(self, samples: list[int], others: list[Batch]) -> tuple[Made, Batch]:
         """Optimises these samples of the set, each to differ from `others` too; with less memory if it runs out."""
@@ -331,12 +331,12 @@ class Work:
         objective, settings = self.objective, self.settings
         if others:
             objective = objective.bind(references=together(others))
-        elif len(samples) == 1 and self.several:
+        elif len(samples) == 1 < self.total:
             objective = alone(objective)
         if self.cancelled or not objective.leaves():
             settings = replace(settings, iterations=0)
 
-        def generate(noise: Tensor, pictures: bool = PICTURES in objective.needs) -> Batch:
+        def generate(noise: Tensor, pictures: bool = PICTURES in self.objective.needs) -> Batch:
             latents = session.generate(noise).to(session.device)
             return Batch(latents, session.decode(latents).to(session.device) if pictures else None)
 

@@ -210,7 +210,11 @@ class Run:
             self.best = len(self.history) - 1, replace(seen, gradient=None)
             return "the diversity target was reached"
         if len(self.history) > self.settings.iterations:
-            return f"all {self.settings.iterations} iterations were made"
+            return (
+                f"all {self.settings.iterations} iterations were made"
+                if len(self.history) > 1
+                else "none was asked for"
+            )
         if time.perf_counter() - self.began >= self.settings.seconds:
             return f"the budget of {self.settings.seconds:g} seconds was spent"
         return ""
