@@ -108,7 +108,7 @@ class Server:
         """Everything that the host printed so far."""
         return self.console_file.read_text(encoding="utf-8", errors="replace")
 
-    def start(self, timeout: float = 180) -> Server:
+    def start(self, timeout: float = 600) -> Server:
         """Start the host and wait until it answers; RuntimeError with its log if it does not."""
         for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
             (self.base / folder).mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,90 @@
+"""What a person does in ComfyUI's frontend: open a graph, re-plug a wire, press Run, look at the pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import ConsoleMessage, Page
+
+NODE = "const node = title => app.graph._nodes.find(node => node.title === title);"
+SECONDS = 1000  # Playwright counts in milliseconds
+
+
+class Frontend:
+    """One page of the frontend. errors: what the browser's console reported as an error."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.errors, self.finished = page, [], 0
+        page.on("console", self._listen)
+        page.goto(url)
+        page.wait_for_function("window.app?.graph && window.app.vueAppReady", timeout=120 * SECONDS)
+        page.evaluate(
+            """() => {
+                window.ended = [];
+                for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
+                    app.api.addEventListener(kind, event => window.ended.push([kind, event.detail]));
+            }"""
+        )
+        page.keyboard.press("Escape")  # the template browser, which greets whoever has no graph yet
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def open(self, workflow: dict[str, Any]) -> None:
+        """Open a workflow, as dropping its file on the canvas does."""
+        self.page.evaluate("async graph => { await app.loadGraphData(graph) }", workflow)
+        self.page.wait_for_function("count => app.graph._nodes.length === count", arg=len(workflow["nodes"]))
+
+    def graph(self) -> dict[str, Any]:
+        """The open graph as it would be saved."""
+        return self.page.evaluate("() => app.graph.serialize()")
+
+    def unknown_types(self) -> list[str]:
+        """Types of the open graph that this ComfyUI does not have."""
+        return self.page.evaluate(
+            """() => app.graph._nodes.map(node => node.type)
+                .filter(type => !(type in LiteGraph.registered_node_types))"""
+        )
+
+    def prompt(self) -> dict[str, Any]:
+        """The open graph in API format, as Run would post it."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def connect(self, source: str, output: str, target: str, socket: str) -> None:
+        """Drag a wire between two nodes, named by their titles."""
+        self.page.evaluate(
+            f"""([source, output, target, socket]) => {{
+                {NODE}
+                const [from, to] = [node(source), node(target)];
+                from.connect(from.findOutputSlot(output), to, to.findInputSlot(socket));
+            }}""",
+            [source, output, target, socket],
+        )
+
+    def set(self, title: str, widget: str, value: Any) -> None:
+        """Set a widget of a node, named by its title."""
+        self.page.evaluate(
+            f"""([title, name, value]) => {{
+                {NODE}
+                node(title).widgets.find(widget => widget.name === name).value = value;
+            }}""",
+            [title, widget, value],
+        )
+
+    def run(self, timeout: float = 240) -> str:
+        """Press Run and wait for the end: "execution_success", or how else it ended."""
+        self.page.get_by_test_id("queue-button").first.click()
+        self.finished += 1
+        self.page.wait_for_function("n => window.ended.length >= n", arg=self.finished, timeout=timeout * SECONDS)
+        return self.page.evaluate("() => window.ended.at(-1)[0]")
+
+    def pictures(self, title: str) -> int:
+        """How many pictures a node shows."""
+        return self.page.evaluate(f"title => {{ {NODE} return node(title).imgs?.length ?? 0 }}", title)
+
+    def screenshot(self, path: str) -> None:
+        """The whole graph, fitted into the window."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.wait_for_timeout(1500)
+        self.page.screenshot(path=path)

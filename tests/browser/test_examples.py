@@ -1,0 +1,72 @@
+"""The shipped graphs in the real frontend: each opens whole, and those of the demo model run to pictures."""
+
+import json
+
+import pytest
+from pack import ROOT
+
+EXAMPLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "example_workflows").glob("*.json")}
+LOADERS = ("CheckpointLoaderSimple", "UNETLoader", "CLIPLoader", "VAELoader")
+DEMO = [name for name, graph in EXAMPLES.items() if any(n["type"] == "NoiseOptimizeLoadDemo" for n in graph["nodes"])]
+
+
+def wires(graph):
+    """Every wire as (node, output, node, input)."""
+    return sorted(tuple(link[1:5]) for link in graph["links"])
+
+
+def widgets(graph):
+    return {node["id"]: node["widgets_values"] for node in graph["nodes"] if node.get("widgets_values")}
+
+
+def test_every_example_has_a_thumbnail_and_every_thumbnail_an_example():
+    assert {path.stem for path in (ROOT / "example_workflows").glob("*.jpg")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_opens_whole_and_only_its_model_files_may_be_missing(frontend, server, name):
+    frontend.open(EXAMPLES[name])
+    opened = frontend.graph()
+    assert frontend.unknown_types() in ([], ["MarkdownNote"])
+    assert wires(opened) == wires(EXAMPLES[name])
+    assert widgets(opened) == widgets(EXAMPLES[name])
+
+    schema = server.get("object_info")
+    for node in frontend.prompt().values():
+        needed = schema[node["class_type"]]["input"]["required"]
+        given = {socket.split(".")[0] for socket in node["inputs"]}
+        assert set(needed) <= given, node["class_type"]
+        for socket, (kind, *options) in needed.items():
+            choices = kind if isinstance(kind, list) else options and options[0].get("options")
+            if choices and node["class_type"] not in LOADERS and socket in node["inputs"]:
+                keys = [choice["key"] if isinstance(choice, dict) else choice for choice in choices]
+                assert node["inputs"][socket] in keys, (node["class_type"], socket)
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_an_example_of_the_demo_runs_to_pictures_that_are_shown(frontend, name, tmp_path):
+    frontend.open(EXAMPLES[name])
+    assert frontend.run() == "execution_success"
+    titles = [node["title"] for node in frontend.graph()["nodes"] if node["type"] == "PreviewImage"]
+    frontend.page.wait_for_function(
+        "titles => titles.every(t => app.graph._nodes.find(n => n.title === t).imgs?.length)", arg=titles
+    )
+    frontend.screenshot(str(tmp_path / f"{name}.png"))
+
+
+def test_an_objective_is_swapped_by_re_plugging_a_wire(frontend):
+    frontend.open(EXAMPLES["quick_start"])
+    frontend.set("Noise Optimize", "iterations", 2)
+    frontend.connect("Diversity", "objective", "Noise Optimize", "objective")
+    assert frontend.run() == "execution_success"
+    (optimise,) = (n for n in frontend.prompt().values() if n["class_type"] == "NoiseOptimize")
+    assert frontend.prompt()[optimise["inputs"]["objective"][0]]["class_type"] == "NoiseOptimizeDiversity"
+    assert frontend.pictures("After") == 4
+
+
+def test_a_wrong_graph_is_told_in_one_sentence(frontend):
+    frontend.open(EXAMPLES["quick_start"])
+    frontend.set("EmptySD3LatentImage", "batch_size", 1)
+    assert frontend.run() == "execution_error"
+    message = frontend.page.evaluate("() => window.ended.at(-1)[1].exception_message")
+    assert "Diversity" in message and len(message.split()) < 60
