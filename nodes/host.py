@@ -1,4 +1,4 @@
-"""The one module that knows ComfyUI's internals: a guider's session in which sampling and decoding carry gradient.
+"""The one place that knows ComfyUI's internals: a guider's session in which sampling and decoding carry gradient.
 
     run_in_session(guider, sampler, sigmas, latent, body)    calls body(session) once the model is loaded
     session.generate(noise)                                  latents, as SamplerCustomAdvanced gives them
@@ -14,7 +14,6 @@ import contextlib
 import copy
 import logging
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -23,7 +22,6 @@ import comfy.k_diffusion.sampling
 import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
-import comfy.sample
 import comfy.samplers
 import comfy.utils
 import torch
@@ -31,17 +29,34 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..noise.gradient import VERIFY_TOLERANCE, MemoryBudget, RecomputationError, Writes, recompute, rescaled
+from ..noise.gradient import MemoryBudget, RecomputationError, Writes, recompute, rescaled
 from ..noise.inference import normal, normal_tensors
 from .differentiable import MemberNoise, Twins
+from .host_model import (
+    constant_conds,
+    has_foreign_patches,
+    layers_of,
+    no_silent_fallback,
+    rows_of,
+    samples_independent,
+    training,
+    varies,
+)
+from .host_wires import (
+    GRADIENT_FREE,
+    deis_coefficients,
+    latent_image,
+    mask_of_members,
+    of_members,
+    random_state,
+    refuse_gradient,
+    refuse_wires,
+    resident,
+    sampler_name,
+)
 
 MEMORY = ("auto", "fast", "low")
 KEY = "noise_optimize"
-REFUSED = {
-    "sample_dpm_adaptive": "dpm_adaptive chooses its steps by looking at the picture",
-    "sample_ar_video": "ar_video keeps a cache from step to step",
-}
-GRADIENT_FREE = "or set optimizer to cma in Noise Optimize, which needs no gradient."
 NO_GRADIENT = ("derivative for", "not implemented for", "cannot be saved for backward", "does not require grad",
                "autograd kernel")  # fmt: skip
 GRADIENT_SHARE = 0.6  # of the memory beside the weights may hold saved activations; the rest is for temporaries
@@ -99,25 +114,29 @@ def run_in_session(
     """
     if not isinstance(sampler, DifferentiableSampler):
         sampler = DifferentiableSampler(sampler, memory, gradient_steps)
-    _refuse_wires(guider, sigmas)
-    samples = _latent_image(guider, latent)
+    refuse_wires(guider, sigmas)
+    samples = latent_image(guider, latent)
     indices, total = (list(members[0]), members[1]) if members else (list(range(len(samples))), len(samples))
-    rng = _random_state(samples, total, seed, latent.get("batch_index"))
+    rng = random_state(samples, total, seed, latent.get("batch_index"))
     samples = comfy.utils.repeat_to_batch_size(samples, total)[indices]
 
     loaded = [p for p in (getattr(vae, "patcher", None), *networks) if hasattr(p, "load_device")]
     guider = copy.copy(guider)
     if gradient:
-        guider.model_patcher, loaded = _resident(guider.model_patcher), [_resident(p) for p in loaded]
+        guider.model_patcher, loaded = resident(guider.model_patcher), [resident(p) for p in loaded]
+        guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
+        comfy.patcher_extension.add_wrapper_with_key(
+            WrappersMP.PREPARE_SAMPLING, KEY, _reserve, guider.model_options, is_model_options=True
+        )
     decoder = loaded[0].model if vae is not None else None
     guider.original_conds = {
-        name: [_of_members(cond, indices, total) for cond in conds] for name, conds in guider.original_conds.items()
+        name: [of_members(cond, indices, total) for cond in conds] for name, conds in guider.original_conds.items()
     }
     for cond in (conds[0] for conds in guider.original_conds.values() if conds):
         cond["additional_models"] = [*cond.get("additional_models", []), *loaded]
 
     session = Session(sampler, body, vae, decoder, seed, rng, (indices, total), networks)
-    mask = _mask_of_members(latent.get("noise_mask"), samples, indices, total)
+    mask = mask_of_members(latent.get("noise_mask"), samples, indices, total)
     try:
         guider.sample(torch.zeros_like(samples), samples, session, sigmas, mask, None, True, seed)
         return session.result
@@ -170,7 +189,7 @@ class Session(comfy.samplers.Sampler):
             if self.vae is not None:
                 roots += [self._decoder, vars(self.vae)]
             stack.enter_context(normal_tensors(roots))
-            stack.enter_context(_no_silent_fallback())
+            stack.enter_context(no_silent_fallback())
             self._sigmas, self._latent, self._mask = (
                 t if t is None else normal(t) for t in (sigmas, latent_image, denoise_mask)
             )
@@ -199,7 +218,7 @@ class Session(comfy.samplers.Sampler):
         self.differentiating = torch.is_grad_enabled() and noise.requires_grad
         subset = self.members[0] != list(range(self.members[1]))
         if self.differentiating:
-            _refuse_gradient(self._guider.model_patcher, self._original)
+            refuse_gradient(self._guider.model_patcher, self._original)
             self._choose_memory()
         sampler = self._sampler() if self.differentiating or subset else self._original
 
@@ -227,7 +246,7 @@ class Session(comfy.samplers.Sampler):
                     latents = run(noise)
         if self.differentiating and not latents.requires_grad:
             raise RuntimeError(
-                f"The sampler {_name(self._original)} cuts the gradient"
+                f"The sampler {sampler_name(self._original)} cuts the gradient"
                 + (f" with gradient_steps at {self.gradient_steps}: set it to 0" if self.gradient_steps else "")
                 + f"; wire another sampler, such as euler, {GRADIENT_FREE}"
             )
@@ -245,7 +264,7 @@ class Session(comfy.samplers.Sampler):
 
         def pictures(latents: Tensor) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            with _training(differentiable):
+            with training(differentiable):
                 decoded = network.decode(latents.to(vae.device, vae.vae_dtype))
             decoded = vae.process_output(decoded.to(vae.output_device, vae.vae_output_dtype(), copy=True)).float()
             return decoded[:, :3] if decoded.ndim == 4 else decoded[:, :3, decoded.shape[2] // 2]
@@ -294,10 +313,12 @@ class Session(comfy.samplers.Sampler):
             output = rescaled(call, *tensors) if half else call(*tensors)
         else:
             if divisible and self._chunks_agree is None:
-                self._chunks_agree = _agree(call, tensors) if _foreign(transformer_options) else True
+                self._chunks_agree = (
+                    samples_independent(call, tensors) if has_foreign_patches(transformer_options) else True
+                )
             chunk = self._model_budget if divisible and self._chunks_agree else None
             output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self._model_writes)
-        return _join(output, divisible)
+        return layers_of(output, divisible)
 
     def _split(self, executor, x, t, conds, options):
         """The model call as a function of tensors whose rows are the samples, and whether rows are independent.
@@ -306,9 +327,9 @@ class Session(comfy.samplers.Sampler):
         so that patches which count on this layout still find it.
         """
         leaves, tree = tree_flatten((x, t, conds))
-        constants = _constant_conds(self._guider, conds)
+        constants = constant_conds(self._guider, conds)
         shared = {id(leaf) for name in constants for leaf in tree_flatten(conds[name])[0]}
-        tensors = [i for i, leaf in enumerate(leaves) if _varies(leaf, len(x)) and id(leaf) not in shared]
+        tensors = [i for i, leaf in enumerate(leaves) if varies(leaf, len(x)) and id(leaf) not in shared]
         layers = len(options.get("cond_or_uncond", (0,)))
         divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
 
@@ -316,18 +337,18 @@ class Session(comfy.samplers.Sampler):
             comfy.model_management.throw_exception_if_processing_interrupted()
             filled = list(leaves)
             for i, row in zip(tensors, rows, strict=True):
-                filled[i] = _join(row, divisible)
+                filled[i] = layers_of(row, divisible)
             x, t, conds = tree_unflatten(filled, tree)
             fixed = [conds.pop(name) for name in ("c_concat", "c_crossattn", "control")]
-            with _training():
+            with training():
                 output = executor(x, t, *fixed, dict(options), **conds)
-            return _layers(output, layers) if divisible else output
+            return rows_of(output, layers) if divisible else output
 
-        return call, [_layers(leaves[i], layers) if divisible else leaves[i] for i in tensors], divisible
+        return call, [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors], divisible
 
     def _sampler(self) -> Any:
         if self._twin is None:
-            replaced: dict[Any, Any] = {comfy.k_diffusion.deis.get_deis_coeff_list: _deis_coefficients}
+            replaced: dict[Any, Any] = {comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}
             indices, total = self.members
             if indices != list(range(total)):
                 noise, brownian = MemberNoise(indices, total), comfy.k_diffusion.sampling.BrownianTreeNoiseSampler
@@ -376,154 +397,6 @@ class Session(comfy.samplers.Sampler):
             yield start
 
 
-# What is checked and prepared before
-
-
-def _refuse_wires(guider: Any, sigmas: Tensor) -> None:
-    if getattr(guider, "model_patcher", None) is None or not hasattr(guider, "original_conds"):
-        raise ValueError(f"guider: a {type(guider).__name__} cannot be used; wire a Basic, CFG or Dual CFG Guider.")
-    if len(sigmas) < 2:
-        raise ValueError("sigmas holds no step to take: raise steps, or denoise above 0, in the scheduler.")
-
-
-def _refuse_gradient(patcher: Any, sampler: Any) -> None:
-    if patcher.get_additional_models_with_key("multigpu"):
-        raise ValueError(f"The model is spread over several GPUs: remove MultiGPU Work Units, {GRADIENT_FREE}")
-    compiled = patcher.get_wrappers(WrappersMP.APPLY_MODEL, "torch.compile")
-    if compiled or any(hasattr(m, "_orig_mod") for m in patcher.model.modules()):
-        raise ValueError(
-            f"The model is compiled, so it has no exact gradient: remove TorchCompileModel, {GRADIENT_FREE}"
-        )
-    if reason := REFUSED.get(_name(sampler)):
-        raise ValueError(f"{reason}, so it has no exact gradient: wire another sampler, {GRADIENT_FREE}")
-
-
-def _latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:
-    samples = latent["samples"]
-    if samples.is_nested:
-        raise ValueError("latent_image holds several latents in one (picture and sound); wire a latent of pictures.")
-    ratios = (latent.get(f"downscale_ratio_{axis}") for axis in ("spacial", "temporal"))
-    samples = comfy.sample.fix_empty_latent_channels(guider.model_patcher, samples, *ratios)
-    channels = guider.model_patcher.get_model_object("latent_format").latent_channels
-    if samples.shape[1] != channels:
-        raise ValueError(
-            f"latent_image has {samples.shape[1]} channels and this model needs {channels}: "
-            "encode it with the VAE of this model, or wire an empty latent."
-        )
-    return samples
-
-
-def _resident(patcher: Any) -> Any:
-    """The patcher, or its twin that loads weights as ordinary tensors where the host would page them in and out."""
-    return patcher.get_non_dynamic_delegate() if patcher.is_dynamic() else patcher
-
-
-def _random_state(samples: Tensor, total: int, seed: int, batch_index: Any) -> dict[str, Tensor]:
-    cuda = torch.cuda.is_available()
-    with torch.random.fork_rng():
-        comfy.sample.prepare_noise(comfy.utils.repeat_to_batch_size(samples, total), seed, batch_index)
-        return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if cuda else {})
-
-
-def _of_members(cond: dict[str, Any], indices: list[int], total: int) -> dict[str, Any]:
-    """A conditioning of a set of total samples, for some of them: what differs per sample is picked."""
-    if indices == list(range(total)):
-        return dict(cond)
-    if "control" in cond and len(getattr(cond["control"], "cond_hint_original", None) or ()) > 1:
-        raise ValueError("A ControlNet picture per sample needs the whole set at once; give ControlNet one picture.")
-
-    def pick(value: Any, name: str = "") -> Any:
-        if isinstance(value, list):
-            return [pick(v) for v in value]
-        batched = isinstance(value, Tensor) and value.ndim > (2 if name == "mask" else 1) and len(value) > 1
-        return comfy.utils.repeat_to_batch_size(value, total)[indices] if batched else value
-
-    return {name: pick(value, name) for name, value in cond.items()}
-
-
-def _mask_of_members(mask: Tensor | None, samples: Tensor, indices: list[int], total: int) -> Tensor | None:
-    if mask is None or samples.ndim != 4 or indices == list(range(total)):
-        return mask
-    return comfy.utils.repeat_to_batch_size(mask.reshape(-1, 1, *mask.shape[-2:]), total)[indices]
-
-
-# How a model call is taken apart
-
-
-def _layers(tensor: Tensor, layers: int) -> Tensor:
-    """(layers * B, ...) -> (B, layers, ...)"""
-    return tensor.unflatten(0, (layers, -1)).transpose(0, 1)
-
-
-def _join(tensor: Tensor, divisible: bool) -> Tensor:
-    """(B, layers, ...) -> (layers * B, ...)"""
-    return tensor.transpose(0, 1).flatten(0, 1) if divisible else tensor
-
-
-def _varies(leaf: Any, batch: int) -> bool:
-    """Whether a leaf of the model call belongs to samples: not numbers, nor what all samples share."""
-    return isinstance(leaf, Tensor) and leaf.ndim > 0 and (len(leaf) == batch or len(leaf) > 1 or leaf.requires_grad)
-
-
-def _constant_conds(guider: Any, conds: dict[str, Any]) -> list[str]:
-    """Names of conditionings that the host never repeats along the batch."""
-    constant = {
-        name
-        for options in guider.conds.values()
-        for cond in options
-        for name, value in cond["model_conds"].items()
-        if type(value).__name__ == "CONDConstant"
-    }
-    return [name for name in conds if name in constant]
-
-
-def _foreign(options: dict[str, Any]) -> bool:
-    wrappers = options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
-    return bool(options.get("patches") or options.get("patches_replace") or any(wrappers.values()))
-
-
-def _agree(call: Callable[..., Tensor], tensors: list[Tensor]) -> bool:
-    """Whether the model gives the last sample the same when it is alone: a patch may hold tensors of the batch."""
-    if len(tensors[0]) == 1:
-        return True
-    with torch.no_grad():
-        whole = call(*tensors)[-1:]
-        try:
-            alone = call(*(t[-1:] for t in tensors))
-        except RuntimeError:
-            return False
-    agree = bool((whole - alone).norm() <= VERIFY_TOLERANCE * whole.norm())
-    if not agree:
-        logging.info("Noise Optimize: a model patch looks at the whole batch, so the batch is recomputed in one piece.")
-    return agree
-
-
-def _deis_coefficients(*args: Any, **kwargs: Any) -> Any:
-    """Coefficients from sigmas alone; the host computes them by a derivative of its own, whose graph must not leak."""
-    with torch.no_grad():
-        return comfy.k_diffusion.deis.get_deis_coeff_list(*args, **kwargs)
-
-
-def _name(sampler: Any) -> str:
-    function = getattr(sampler, "sampler_function", None)
-    name = getattr(function, "__name__", type(sampler).__name__)
-    return {"dpm_adaptive_function": "sample_dpm_adaptive"}.get(name, name)
-
-
-@contextlib.contextmanager
-def _training(on: bool = True) -> Iterator[None]:
-    """The host's flag that keeps kernels without a derivative out of the way."""
-    before = comfy.model_management.in_training
-    comfy.model_management.in_training = on or before
-    try:
-        yield
-    finally:
-        comfy.model_management.in_training = before
-
-
-@contextlib.contextmanager
-def _no_silent_fallback() -> Iterator[None]:
-    """An operation without a derivative is an error, not a warning and a wrong gradient."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*autograd kernel was not registered.*")
-        yield
+def _reserve(executor: Callable, model: Any, shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
+    """Loads models so that memory is left for a gradient."""
+    return executor(model, [max(shape[0], RESERVED_SAMPLES), *shape[1:]], *args, **kwargs)

@@ -46,7 +46,7 @@ def normal(tensor: Tensor) -> Tensor:
 def normal_tensors(*roots: Any, depth: int = 2) -> Iterator[None]:
     """Within it, tensors below roots that were made in inference mode, or ask for a gradient, are `normal`.
 
-    Looks into modules, dicts, lists, and into other objects `depth` levels deep. Afterwards the very same tensor objects
+    Looks into modules, dicts, lists, and into other objects `depth` levels deep. Afterwards the same tensor objects
     are back where they were, unless something else has taken the place meanwhile.
     """
     aliases: dict[int, Tensor] = {}

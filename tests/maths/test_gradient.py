@@ -4,9 +4,10 @@ import weakref
 
 import pytest
 import torch
+from torch import nn
+
 from noise_optimize.noise.gradient import MemoryBudget, RecomputationError, Writes, power_of_two, recompute, rescaled
 from noise_optimize.noise.inference import normal_tensors
-from torch import nn
 
 
 class InPlace(nn.Module):
@@ -114,7 +115,10 @@ def test_a_budget_measures_one_sample_and_then_fills_itself(block):
 def test_a_small_gradient_survives_half_precision():
     """1e-6 squared is far below float16's smallest number, 6e-8."""
     x = torch.full((2, 4), 0.5, dtype=torch.float32, requires_grad=True)
-    function = lambda x: ((x.half() * 1e-3) * 1e-3).float()
+
+    def function(x):
+        return ((x.half() * 1e-3) * 1e-3).float()
+
     (grad,) = torch.autograd.grad(recompute(function, x).sum() * 1e-6, x)
     torch.testing.assert_close(grad, torch.full_like(x, 1e-12), rtol=5e-2, atol=0)
     assert power_of_two(torch.tensor([0.0])) == 1 and power_of_two(torch.tensor([float("nan")])) == 1
