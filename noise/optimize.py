@@ -205,8 +205,9 @@ class Run:
 
     def stop(self, seen: Evaluation, put_back: Tensor) -> str:
         """Why to stop here, or an empty string."""
+        first = math.inf if self.first is None else self.first.loss
         wanted = [score for score in seen.scores if score.kind == "diversity" and score.target is not None]
-        if wanted and all(score.reached for score in wanted) and not put_back.any() and seen.loss <= self.first.loss:
+        if wanted and all(score.reached for score in wanted) and not put_back.any() and seen.loss <= first:
             self.best = len(self.history) - 1, replace(seen, gradient=None)
             return "the diversity target was reached"
         if len(self.history) > self.settings.iterations:
@@ -220,6 +221,9 @@ class Run:
         return ""
 
     def result(self, stopped: str) -> Result:
+        """What to return if the run ends here."""
+        if self.best is None:
+            raise RuntimeError("Nothing has been measured yet.")
         best, seen = self.best
         return Result(seen.noise, seen.batch, tuple(self.history), best, stopped)
 
@@ -259,7 +263,7 @@ def _descend(run: Run, basis: Basis, update: Update) -> str:
             return why
         if failures == PATIENCE:
             return f"NaN or infinity came {PATIENCE} times in a row"
-        if seen.finite:
+        if seen.finite and seen.gradient is not None:
             failures = 0
             good = only(bad, good, change)
             forget(state, bad)
@@ -276,24 +280,32 @@ def _evolve(run: Run, basis: Basis) -> str:
     settings, d = run.settings, basis.start[0].numel()
     still = torch.zeros_like(basis.analyse(basis.start))
     sigma = settings.learning_rate / (1 - settings.momentum) * math.sqrt(d / still[0].numel())
-    evolution = Evolution(still.shape, sigma, settings.population, settings.seed) if settings.iterations else None
+    evolution: Evolution | None = None
     candidates, failures = [still], 0
+
+    def tried(candidate: Tensor) -> tuple[float, Evaluation]:
+        seen = run.evaluate(basis.noise(candidate), gradient=False)
+        usable = seen.finite and not run.broken(seen.scores).any()
+        return seen.loss if usable else math.inf, seen
+
     while True:
-        best, losses = None, []
-        for candidate in candidates:
-            seen = run.evaluate(basis.noise(candidate), gradient=False)
-            usable = seen.finite and not run.broken(seen.scores).any()
-            losses.append(seen.loss if usable else math.inf)
-            if best is None or losses[-1] < min(losses[:-1]):
-                best = seen
-        failures = 0 if math.isfinite(min(losses)) else failures + 1
-        bad = run.broken(best.scores) if best.finite else torch.zeros(len(still), dtype=torch.bool)
-        run.record(best, bad, "no candidate was usable: the spread was halved" if failures else "")
-        if why := run.stop(best, bad):
+        best = tried(candidates[0])
+        losses = [best[0]]
+        for candidate in candidates[1:]:
+            found = tried(candidate)
+            losses.append(found[0])
+            best = found if found[0] < best[0] else best
+        seen = best[1]
+        failures = 0 if math.isfinite(best[0]) else failures + 1
+        bad = run.broken(seen.scores)
+        run.record(seen, bad, "no candidate was usable: the spread was halved" if failures else "")
+        if why := run.stop(seen, bad):
             return why
         if failures == PATIENCE:
             return f"no candidate was usable {PATIENCE} times in a row"
-        if candidates[0] is not still:
+        if evolution is None:
+            evolution = Evolution(still.shape, sigma, settings.population, settings.seed)
+        else:
             evolution.tell(losses)
         candidates = [with_prior(basis, x, settings.prior_weight) for x in evolution.ask(still)]
 
