@@ -160,18 +160,17 @@ def power_of_two(grad: Tensor) -> Tensor:
 
 def saved_bytes(function: Callable[..., Tensor], *tensors: Tensor) -> tuple[Tensor, int]:
     """function(*tensors) without its graph, and the bytes that its graph would keep, parameters not counted."""
-    storages: dict[int, int] = {}
+    storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used twice
 
-    def count(t: Tensor) -> Tensor:
+    def count(t: Tensor) -> None:
         if not isinstance(t if t._base is None else t._base, torch.nn.Parameter):
             storage = t.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-        return t
+            storages[storage.data_ptr()] = storage
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, _unchanged):
         leaves = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         output = _on_copies(function)(*leaves)
-    return output.detach(), sum(storages.values())
+    return output.detach(), sum(storage.nbytes() for storage in storages.values())
 
 
 def _on_copies(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

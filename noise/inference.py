@@ -32,14 +32,23 @@ def normal(tensor: Tensor) -> Tensor:
 
     Call it outside inference mode. Subclasses of Tensor other than Parameter are returned as they are.
     """
-    if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or not (tensor.is_inference() or tensor.requires_grad):
+    savable = _has_version(tensor)
+    if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or (savable and not tensor.requires_grad):
         return tensor
-    if tensor.is_inference():
+    if not savable:
         alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         alias = alias.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
     else:
         alias = tensor.detach()
     return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
+
+
+def _has_version(tensor: Tensor) -> bool:
+    """Whether autograd may save it. One made in inference mode and moved outside it says no more that it is one."""
+    try:
+        return tensor._version >= 0
+    except RuntimeError:
+        return False
 
 
 @contextmanager
