@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 if "MALLOC_MMAP_THRESHOLD_" not in os.environ:  # freed memory goes back at once, so that resident is allocated
-    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"})
+    os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"})  # noqa: S606
 
 import host_script
 import torch
