@@ -305,7 +305,7 @@ class Work:
                     gradient=gradient,
                 )
                 return made, made.batch
-            except Exception as error:
+            except RuntimeError as error:
                 if not comfy.model_management.is_oom(error):
                     raise
                 if not gradient or sampler.memory != "auto":
