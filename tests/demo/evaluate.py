@@ -168,7 +168,7 @@ def evaluate(seeds: int, out: Path) -> dict:
         f"best 4 of {n}": lambda n=n: bench.searched(n)[0].pictures for n in (16, 64)
     })  # fmt: skip
 
-    budgets, shares = (2, 5, 10, 20, 40), {}
+    budgets, shares = (2, 5, 10, 20), {}
     for name, quality, basis in (
         ("dpp", 0.0, "full"), ("dpp + score", 2.0, "full"), ("dpp + score, low frequency", 2.0, "low frequency"),
     ):  # fmt: skip

@@ -31,12 +31,3 @@ def euler(velocity: Velocity, x: Tensor, sigmas: Tensor) -> Tensor:
     for now, then in zip(sigmas[:-1].tolist(), sigmas[1:].tolist()):
         x = x + (then - now) * velocity(x, now)
     return x
-
-
-def heun(velocity: Velocity, x: Tensor, sigmas: Tensor) -> Tensor:
-    """Second order; the last step to 0 is Euler's."""
-    for now, then in zip(sigmas[:-1].tolist(), sigmas[1:].tolist()):
-        slope = velocity(x, now)
-        ahead = x + (then - now) * slope
-        x = ahead if then == 0 else x + (then - now) * (slope + velocity(ahead, then)) / 2
-    return x

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from networks import CHANNELS, Autoencoder, Prompts, flux
 from safetensors.torch import save_file
-from sampling import guided, heun
+from sampling import euler, guided
 from torch import Tensor, nn
 
 from noise_optimize.objectives.features.demo import WIDTH, Tower
@@ -287,7 +287,7 @@ def trajectories(out: Path, steps: int, batch: int = 256) -> None:
         velocity, path_ = guided(model["flux"], model["prompts"], rows, GUIDANCE), [x]
         with torch.autocast("cpu", torch.bfloat16):
             for now, then in zip(LEVELS[:-1], LEVELS[1:]):
-                x = heun(velocity, x, torch.linspace(now, then, 4))
+                x = euler(velocity, x, torch.linspace(now, then, 4))
                 path_.append(x)
         paths.append(torch.stack(path_, 1).half())
         names.append(rows)
@@ -308,6 +308,8 @@ def student(out: Path, steps: int, batch: int = 128, rate: float = 8e-4) -> None
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(step, steps)
+        if step % 200 == 199:
+            data = torch.load(out / "paths.pt")
         rows = torch.randint(len(data["paths"]), (batch,), generator=generator)
         segment = torch.randint(len(LEVELS) - 1, (batch,), generator=generator)
         begin, end = (data["paths"][rows, segment + k].float() for k in (0, 1))
