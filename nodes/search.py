@@ -181,7 +181,8 @@ def quality(leaves: list[Objective], batch: Batch) -> Tensor:
     for leaf in leaves:
         if leaf.kind == "quality":
             (score,) = leaf(batch)
-            total += score.weight * score.values.clamp(max=score.target).cpu().double()
+            values = score.values if score.target is None else score.values.clamp(max=score.target)
+            total += score.weight * values.cpu().double()
     return total
 
 

@@ -5,7 +5,8 @@ import json
 import pytest
 from pack import ROOT
 
-EXAMPLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "example_workflows").glob("*.json")}
+GRAPHS = sorted((ROOT / "example_workflows").glob("*.json"))
+EXAMPLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in GRAPHS}
 LOADERS = ("CheckpointLoaderSimple", "UNETLoader", "CLIPLoader", "VAELoader")
 DEMO = [name for name, graph in EXAMPLES.items() if any(n["type"] == "NoiseOptimizeLoadDemo" for n in graph["nodes"])]
 
