@@ -381,11 +381,9 @@ class Work:
         if made.batch.pictures is not None:
             self.monitor.finish(to_images(made.batch.pictures))
         if made.samples[-1] + 1 == self.total:
-            begun, finished = (
-                together(list(self.starts.values())),
-                together([*others[-len(self.starts) + 1 :], made.batch]),
-            )
-            objective = self.objective.bind(start=begun)
+            first = len(others) + 1 - len(self.starts)  # what comes before are the user's own references
+            begun, finished = together(list(self.starts.values())), together([*others[first:], made.batch])
+            objective = self.objective.bind(start=begun, references=together(others[:first]) if first else None)
             self.scores = named(objective(begun)), named(objective(finished))
 
     def whole_set(self, shape: tuple[int, ...]) -> dict[str, Any]:
