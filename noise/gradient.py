@@ -105,7 +105,14 @@ def recompute(
 
 class _Recompute(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, function, chunk, verify, writes, *tensors):
+    def forward(
+        ctx: Any,
+        function: Callable[..., Tensor],
+        chunk: int | MemoryBudget | None,
+        verify: bool,
+        writes: Writes,
+        *tensors: Tensor,
+    ) -> Tensor:
         ctx.function, ctx.chunk, ctx.writes = function, chunk, writes
         ctx.autocast = _autocast_like(tensors[0].device.type)
         ctx.save_for_backward(*tensors)
@@ -121,7 +128,7 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[4:]
         gradients = [torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
         for rows in _chunks(len(grad), ctx.chunk):
@@ -219,26 +226,26 @@ def rescaled(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
 class _Unscale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, factors, *tensors):
+    def forward(ctx: Any, factors: list[Tensor], *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
         ctx.factors = factors
         inputs = tuple(t.view_as(t) for t in tensors)
         return inputs if len(inputs) > 1 else inputs[0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *grads):
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         factor = ctx.factors.pop()
         return None, *(None if g is None else _divide(g, factor) for g in grads)
 
 
 class _Scale(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, factors, tensor):
+    def forward(ctx: Any, factors: list[Tensor], tensor: Tensor) -> Tensor:
         ctx.factors = factors
         return tensor.view_as(tensor)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         ctx.factors.append(power_of_two(grad))
         return None, grad * ctx.factors[-1]
