@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from noise_optimize.objectives.features.demo import WIDTH, Tower
 
 log = logging.getLogger("train")
-GUIDANCE = 3.5
+GUIDANCE = 3.0
 LEVELS = (1.0, 0.75, 0.5, 0.25, 0.0)  # the schedule "simple" of FLUX.1-schnell, 4 steps
 
 
