@@ -16,6 +16,7 @@ class Frontend:
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.errors, self.finished = page, [], 0
         page.on("console", self._listen)
+        page.request.post(f"{url}/api/settings/Comfy.TutorialCompleted", data="true")  # no template browser on top
         page.goto(url)
         page.wait_for_function("window.app?.graph && window.app.vueAppReady", timeout=120 * SECONDS)
         page.evaluate(
@@ -25,7 +26,6 @@ class Frontend:
                     app.api.addEventListener(kind, event => window.ended.push([kind, event.detail]));
             }"""
         )
-        page.keyboard.press("Escape")  # the template browser, which greets whoever has no graph yet
 
     def _listen(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -35,6 +35,7 @@ class Frontend:
         """Open a workflow, as dropping its file on the canvas does."""
         self.page.evaluate("async graph => { await app.loadGraphData(graph) }", workflow)
         self.page.wait_for_function("count => app.graph._nodes.length === count", arg=len(workflow["nodes"]))
+        self.show_all()
 
     def graph(self) -> dict[str, Any]:
         """The open graph as it would be saved."""
@@ -80,11 +81,16 @@ class Frontend:
         return self.page.evaluate("() => window.ended.at(-1)[0]")
 
     def pictures(self, title: str) -> int:
-        """How many pictures a node shows."""
-        return self.page.evaluate(f"title => {{ {NODE} return node(title).imgs?.length ?? 0 }}", title)
+        """How many pictures a node shows, as soon as it shows any."""
+        count = f"title => {{ {NODE} return node(title).imgs?.length ?? 0 }}"
+        self.page.wait_for_function(count, arg=title)
+        return self.page.evaluate(count, title)
 
-    def screenshot(self, path: str) -> None:
-        """The whole graph, fitted into the window."""
+    def show_all(self) -> None:
+        """Fit the graph into the window: a node loads its pictures when it is in sight."""
         self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
         self.page.wait_for_timeout(1500)
+
+    def screenshot(self, path: str) -> None:
+        self.show_all()
         self.page.screenshot(path=path)
