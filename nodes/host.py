@@ -33,6 +33,7 @@ from ..noise.gradient import MemoryBudget, RecomputationError, Writes, recompute
 from ..noise.inference import normal, normal_tensors
 from .differentiable import MemberNoise, Twins
 from .host_model import (
+    casting,
     constant_conds,
     has_foreign_patches,
     layers_of,
@@ -190,6 +191,7 @@ class Session(comfy.samplers.Sampler):
                 roots += [self._decoder, vars(self.vae)]
             stack.enter_context(normal_tensors(roots))
             stack.enter_context(no_silent_fallback())
+            stack.enter_context(casting(patcher.model for patcher in self._patchers()))
             self._sigmas, self._latent, self._mask = (
                 t if t is None else normal(t) for t in (sigmas, latent_image, denoise_mask)
             )
@@ -375,10 +377,14 @@ class Session(comfy.samplers.Sampler):
 
     def _memory_limit(self) -> int:
         """Bytes that saved activations may take. Depends on the size of the device first, so that runs repeat."""
-        patchers = {id(p.model): p for p in (self._guider.model_patcher, *self._guider.loaded_models)}
-        weights = sum(p.model_size() for p in patchers.values())
+        weights = sum(patcher.model_size() for patcher in self._patchers())
         total = comfy.model_management.get_total_memory(self.device)
         return int(GRADIENT_SHARE * max(0, min(total - weights, comfy.model_management.get_free_memory(self.device))))
+
+    def _patchers(self) -> list[Any]:
+        """Of each model that the host has loaded for this session, one ModelPatcher."""
+        loaded = (self._guider.model_patcher, *self._guider.loaded_models)
+        return list({id(patcher.model): patcher for patcher in loaded}.values())
 
     @contextlib.contextmanager
     def _fixed_randomness(self) -> Iterator[Callable[[], None]]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..noise.gradient import VERIFY_TOLERANCE
+from ..noise.affine import affine
+from ..noise.gradient import VERIFY_TOLERANCE, recompute
+
+AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
 def rows_of(tensor: Tensor, layers: int) -> Tensor:
@@ -81,3 +85,33 @@ def no_silent_fallback() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*autograd kernel was not registered.*")
         yield
+
+
+@contextlib.contextmanager
+def casting(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Within it, a layer whose weight the host brings for each call keeps no copy of it for the backward pass.
+
+    Where a model is loaded in part, patched on the fly, or stored in fewer bits, the host's layers cast their weight in
+    `forward_comfy_cast_weights` and drop it. A graph would hold the copies, and so the whole model that did not fit;
+    with asynchronous offloading they lie in buffers that other layers overwrite. So the backward pass casts again.
+    """
+    name = "forward_comfy_cast_weights"
+    modules = {id(module): module for network in networks for module in network.modules()}
+    layers = [module for module in modules.values() if hasattr(module, name)]
+    before = [vars(layer).get(name) for layer in layers]
+    for layer in layers:
+        setattr(layer, name, functools.partial(_cast, layer, getattr(layer, name)))
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            delattr(layer, name) if own is None else setattr(layer, name, own)
+
+
+def _cast(layer: Any, forward: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    weight, patched = layer.weight, layer.weight_function or layer.bias_function
+    as_it_is = type(weight) is nn.Parameter and weight.device == input.device and weight.dtype == input.dtype
+    if weight is None or (as_it_is and not patched):
+        return forward(input, *args, **kwargs)
+    again = affine if isinstance(layer, AFFINE) or hasattr(layer, "in_features") else recompute
+    return again(lambda x: forward(x, *args, **kwargs), input)

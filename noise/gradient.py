@@ -114,7 +114,7 @@ class _Recompute(torch.autograd.Function):
         *tensors: Tensor,
     ) -> Tensor:
         ctx.function, ctx.chunk, ctx.writes = function, chunk, writes
-        ctx.autocast = _autocast_like(tensors[0].device.type)
+        ctx.autocast = autocast_like(tensors[0].device.type)
         ctx.save_for_backward(*tensors)
         if isinstance(chunk, MemoryBudget) and chunk.per_sample is None:
             first = [t[:1].detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[4:], strict=True)]
@@ -205,7 +205,7 @@ def _chunks(batch: int, chunk: int | MemoryBudget | None) -> Iterator[slice]:
     return (slice(start, start + size if start + size < batch else None) for start in range(0, batch, size))
 
 
-def _autocast_like(device_type: str) -> Callable[[], AbstractContextManager[Any]]:
+def autocast_like(device_type: str) -> Callable[[], AbstractContextManager[Any]]:
     """The autocast that is on now, to be entered again in the backward pass."""
     enabled, dtype = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
     return lambda: torch.autocast(device_type, dtype=dtype, enabled=enabled)

@@ -1,0 +1,43 @@
+"""The gradient of a layer with a passing weight: one that is brought to the device, cast or patched for each call.
+
+Autograd would keep the weight until the backward pass, and with it a second copy of the network; an offloading host may
+overwrite it before. An affine layer needs neither weight nor input kept: its Jacobian is the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .gradient import autocast_like
+
+
+def affine(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    """function(input), whose graph keeps no tensor: the backward pass calls function again, at zero.
+
+    function: affine in its input, of any shape: it gives A input + b, with the same A each time it is called.
+    """
+    if torch.is_grad_enabled() and input.requires_grad:
+        return _Affine.apply(function, input)
+    return function(input)
+
+
+class _Affine(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+        ctx.function, ctx.like = function, (input.shape, input.dtype, input.device)
+        ctx.autocast = autocast_like(input.device.type)
+        output = function(input)
+        return torch.ops.aten._unsafe_view(output, output.shape)  # what follows may write in place into it
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        shape, dtype, device = ctx.like
+        with torch.enable_grad(), ctx.autocast():
+            zero = torch.zeros((), dtype=dtype, device=device).expand(shape).requires_grad_()
+            return None, torch.autograd.grad(ctx.function(zero), zero, grad)[0]

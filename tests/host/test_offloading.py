@@ -1,0 +1,140 @@
+"""A model whose weights do not lie ready: loaded in part, patched on the fly, stored in fewer bits than it computes in.
+
+There is no second device here, so weights only say that they lie elsewhere. The host believes them, and its own code
+brings them in: through two streams' buffers in turn, each overwritten by the next layer but one, as it does by default
+on a GPU.
+"""
+
+import contextlib
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import host_gradients as gradients
+import pytest
+import tiny_models
+import torch
+
+STEPS = 2
+SHARE = 0.3  # of the model's size may be loaded
+
+
+class Stream:
+    def wait_stream(self, other):
+        pass
+
+    synchronize = wait_stream
+
+    @staticmethod
+    def as_context(stream):
+        return contextlib.nullcontext()
+
+
+class Elsewhere(torch.nn.Parameter):
+    @property
+    def device(self):
+        return torch.device("meta")
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """Two streams of the host for asynchronous offloading; the list counts what was brought."""
+    pair, brought = (Stream(), Stream()), []
+
+    def take(device):
+        brought.append(device)
+        return pair[len(brought) % 2]
+
+    monkeypatch.setattr(comfy.model_management, "get_offload_stream", take)
+    yield brought
+    for stream in pair:
+        comfy.model_management.STREAM_CAST_BUFFERS.pop(stream, None)
+
+
+def wire(name, lora=False, partly=False):
+    wired = gradients.tiny_guider(name, 2.0, batch=2)
+    patcher = wired.model_patcher
+    if lora:
+        weights = {key: value for key, value in patcher.model.state_dict().items() if value.ndim > 1}
+        source = tiny_models.generator(9)
+        patches = {key: ("diff", (torch.randn(w.shape, generator=source) * 0.05,)) for key, w in weights.items()}
+        patcher.add_patches(patches, 0.7)
+    if partly:
+        load = patcher.load
+
+        def load_in_part(device_to=None, **_):
+            load(device_to, lowvram_model_memory=SHARE * patcher.model_size())
+            for module in offloaded(patcher.model):
+                for key, weight in module._parameters.items():
+                    if weight is not None:
+                        module._parameters[key] = Elsewhere(weight.data, requires_grad=False)
+
+        patcher.load = load_in_part
+    return wired
+
+
+def offloaded(model):
+    return [module for module in model.modules() if getattr(module, "comfy_cast_weights", False)]
+
+
+def gradient(wired, name, memory):
+    """The gradient, and the bytes that the graph of one sample in one step takes, where they were measured."""
+
+    def body(session):
+        noise = torch.randn(session.shape, generator=tiny_models.generator()).requires_grad_()
+        latents = session.generate(noise)
+        weight = torch.randn(latents.shape, generator=tiny_models.generator(1))
+        return torch.autograd.grad((latents * weight).sum(), noise)[0], session._model_budget.per_sample
+
+    latent = tiny_models.latent(name, 4, 4, batch=2)
+    return gradients.run(wired, "euler", gradients.sigmas(wired, STEPS), latent, body, memory=memory)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["", "lora"])
+@pytest.mark.parametrize("name", ["flux_schnell", "sd15"])
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_a_model_that_is_loaded_in_part_has_the_gradient_of_the_whole(streams, name, memory, lora):
+    whole, room = gradient(wire(name, lora), name, memory)
+    assert not streams
+    wired = wire(name, lora, partly=True)
+    part, kept = gradient(wired, name, memory)
+    model = wired.model_patcher.model
+    assert model.model_lowvram and len(offloaded(model)) > 10 and streams
+    assert bool(model.lowvram_patch_counter) == lora, "LoRA is applied on the fly"
+    assert (part - whole).norm() < 1e-5 * whole.norm()
+    assert room is None or kept <= room, "the graph holds none of the weights that did not fit"
+    assert not any("forward_comfy_cast_weights" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_the_gradient_of_a_model_that_is_loaded_in_part_is_that_of_finite_differences(streams, memory):
+    wired = wire("sd15", lora=True, partly=True)
+    error = gradients.run(
+        wired,
+        "euler",
+        gradients.sigmas(wired, STEPS),
+        tiny_models.latent("sd15", 4, 4, batch=2),
+        lambda session: gradients.relative_error(session, torch.float32, 3e-2),
+        memory=memory,
+    )
+    assert error < 1e-2
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_weights_that_are_stored_in_half_precision_are_not_kept_in_single(memory):
+    def model(stored, computed):
+        row = tiny_models.ARCHITECTURES["sd15"]
+        config = getattr(comfy.supported_models, row.model)(row.network)
+        config.set_inference_dtype(stored, computed)
+        network = config.get_model({}).eval()
+        tiny_models.randomise(network.diffusion_model)
+        for weight in network.diffusion_model.parameters():
+            weight.data = weight.data.half().to(stored)
+        device = comfy.model_management.get_torch_device()
+        patcher = comfy.model_patcher.CoreModelPatcher(network, load_device=device, offload_device=device)
+        return gradients.guider(patcher, *(tiny_models.conditioning("sd15", seed, 2) for seed in (0, 1)), 2.0)
+
+    single, room = gradient(model(torch.float32, None), "sd15", memory)
+    half, kept = gradient(model(torch.float16, torch.float32), "sd15", memory)
+    assert (half - single).norm() < 1e-5 * single.norm()
+    assert room is None or kept <= room
