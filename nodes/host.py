@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..noise.gradient import MemoryBudget, RecomputationError, Writes, recompute, rescaled
 from ..noise.inference import normal, normal_tensors
 from .differentiable import MemberNoise, Twins
+from .host_control import Deferred, deferred_controls
 from .host_model import (
     casting,
     constant_conds,
@@ -192,6 +193,7 @@ class Session(comfy.samplers.Sampler):
             stack.enter_context(normal_tensors(roots))
             stack.enter_context(no_silent_fallback())
             stack.enter_context(casting(patcher.model for patcher in self._patchers()))
+            stack.enter_context(deferred_controls(guider, KEY))
             self._sigmas, self._latent, self._mask = (
                 t if t is None else normal(t) for t in (sigmas, latent_image, denoise_mask)
             )
@@ -328,12 +330,16 @@ class Session(comfy.samplers.Sampler):
         x holds the samples once for each conditioning that is computed together (`cond_or_uncond`); a row has them all,
         so that patches which count on this layout still find it.
         """
+        deferred = conds["control"] if isinstance(conds["control"], Deferred) else None
+        if deferred:
+            conds = conds | {"control": deferred.inputs}
         leaves, tree = tree_flatten((x, t, conds))
         constants = constant_conds(self._guider, conds)
         shared = {id(leaf) for name in constants for leaf in tree_flatten(conds[name])[0]}
         tensors = [i for i, leaf in enumerate(leaves) if varies(leaf, len(x)) and id(leaf) not in shared]
         layers = len(options.get("cond_or_uncond", (0,)))
         divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
+        divisible = divisible and (deferred is None or deferred.divisible)
 
         def call(*rows: Tensor) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
@@ -341,9 +347,10 @@ class Session(comfy.samplers.Sampler):
             for i, row in zip(tensors, rows, strict=True):
                 filled[i] = layers_of(row, divisible)
             x, t, conds = tree_unflatten(filled, tree)
-            fixed = [conds.pop(name) for name in ("c_concat", "c_crossattn", "control")]
+            concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
             with training():
-                output = executor(x, t, *fixed, dict(options), **conds)
+                control = deferred(*control) if deferred else control
+                output = executor(x, t, concat, crossattn, control, dict(options), **conds)
             return rows_of(output, layers) if divisible else output
 
         return call, [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors], divisible

@@ -97,15 +97,8 @@ def casting(networks: Iterable[nn.Module]) -> Iterator[None]:
     """
     name = "forward_comfy_cast_weights"
     modules = {id(module): module for network in networks for module in network.modules()}
-    layers = [module for module in modules.values() if hasattr(module, name)]
-    before = [vars(layer).get(name) for layer in layers]
-    for layer in layers:
-        setattr(layer, name, functools.partial(_cast, layer, getattr(layer, name)))
-    try:
+    with overridden((module for module in modules.values() if hasattr(module, name)), name, _cast):
         yield
-    finally:
-        for layer, own in zip(layers, before, strict=True):
-            delattr(layer, name) if own is None else setattr(layer, name, own)
 
 
 def _cast(layer: Any, forward: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -115,3 +108,17 @@ def _cast(layer: Any, forward: Callable[..., Tensor], input: Tensor, *args: Any,
         return forward(input, *args, **kwargs)
     again = affine if isinstance(layer, AFFINE) or hasattr(layer, "in_features") else recompute
     return again(lambda x: forward(x, *args, **kwargs), input)
+
+
+@contextlib.contextmanager
+def overridden(holders: Iterable[Any], name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Within it, the method `name` of each holder is function(holder, method, ...)."""
+    holders = list(holders)
+    before = [vars(holder).get(name) for holder in holders]
+    for holder in holders:
+        setattr(holder, name, functools.partial(function, holder, getattr(holder, name)))
+    try:
+        yield
+    finally:
+        for holder, own in zip(holders, before, strict=True):
+            delattr(holder, name) if own is None else setattr(holder, name, own)

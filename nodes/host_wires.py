@@ -11,6 +11,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .host_control import chain, pictures
+
 REFUSED = {
     "sample_dpm_adaptive": "dpm_adaptive chooses its steps by looking at the picture",
     "sample_ar_video": "ar_video keeps a cache from step to step",
@@ -68,7 +70,7 @@ def of_members(cond: dict[str, Any], indices: list[int], total: int) -> dict[str
     """A conditioning of a set of total samples, for some of them: what differs per sample is picked."""
     if indices == list(range(total)):
         return dict(cond)
-    if "control" in cond and len(getattr(cond["control"], "cond_hint_original", None) or ()) > 1:
+    if any(pictures(control) > 1 for control in chain(cond.get("control"))):
         raise ValueError("A ControlNet picture per sample needs the whole set at once; give ControlNet one picture.")
 
     def pick(value: Any, name: str = "") -> Any:

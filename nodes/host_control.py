@@ -1,0 +1,73 @@
+"""ControlNets in a session: computed where the model is called, so that they are recomputed with it and never kept.
+
+The host computes them beside the model, before it calls it; there each step would leave a graph behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor, is_grad_enabled
+
+from .host_model import overridden
+
+
+@dataclass
+class Deferred:
+    """What a ControlNet will give for `inputs` (x, timestep, conditioning): tensors aligned along the batch.
+
+    divisible: it gives a sample the same whichever samples it is computed with.
+    """
+
+    compute: Callable[..., Any]
+    inputs: tuple[Tensor, Tensor, dict[str, Any]]
+    layers: int
+    options: dict[str, Any]
+    divisible: bool
+
+    def __call__(self, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Any:
+        return self.compute(x, t, cond | {"transformer_options": self.options}, self.layers, self.options)
+
+
+@contextlib.contextmanager
+def deferred_controls(guider: Any, key: str) -> Iterator[None]:
+    """Within it, ControlNets wired to guider give a `Deferred`, to be resolved by the APPLY_MODEL wrapper called key.
+
+    Not where another pack may look at what they give on its way to the model.
+    """
+
+    def defer(control: Any, compute: Callable[..., Any], x: Tensor, t: Tensor, cond: dict, layers: int, options: dict):
+        watched = set(options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})) - {key}
+        watched |= {"model_function_wrapper"} & set(guider.model_options)
+        if watched or not (is_grad_enabled() and x.requires_grad):
+            return compute(x, t, cond, layers, options)
+        cond = {name: value for name, value in cond.items() if name != "transformer_options"}
+        divisible = all(type(c).__module__.startswith("comfy.") and pictures(c) == 1 for c in chain(control))
+        return Deferred(compute, (x, t, cond), layers, options, divisible)
+
+    conds = [cond for conds in guider.conds.values() for cond in conds]
+    controls = {id(cond["control"]): cond["control"] for cond in conds if cond.get("control")}
+    with overridden(controls.values(), "get_control", defer):
+        try:
+            yield
+        except BaseException:  # the host cleans up only after success
+            for control in controls.values():
+                control.cleanup()
+            raise
+
+
+def chain(control: Any) -> Iterator[Any]:
+    """A ControlNet and those before it."""
+    while control is not None:
+        yield control
+        control = control.previous_controlnet
+
+
+def pictures(control: Any) -> int:
+    """How many pictures or masks a ControlNet was given: one that all samples share, or one for each."""
+    given = (getattr(control, "cond_hint_original", None), *getattr(control, "extra_concat_orig", ()))
+    return max((len(hint) for hint in given if hint is not None), default=1)
