@@ -2,7 +2,7 @@
 
 Samplers run under `torch.no_grad`, call others that do, and some detach the steps they remember (deis and ipndm_v:
 their plain derivative is wrong by a third). The twin is built from the very functions, over a namespace in which the
-functions of sampling modules are twins too; nothing of the host is changed.
+functions of sampling modules, and the classes of another pack's, are twins too; nothing that exists is changed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 SAMPLING_MODULES = ("comfy.k_diffusion.sampling", "comfy.k_diffusion.sa_solver", "comfy.extra_samplers", "comfy_extras")
+HOST = ("comfy", "comfy_extras")
 SWAPS = {"detach": "contiguous", "no_grad": "enable_grad"}  # what cuts the gradient: what does the same and does not
 
 
@@ -27,6 +28,7 @@ class Twins:
     def __init__(self, replacements: dict[Any, Any] | None = None) -> None:
         self._replacements = {id(old): new for old, new in (replacements or {}).items()}
         self._functions: dict[int, types.FunctionType] = {}
+        self._classes: dict[int, type] = {}
         self._namespaces: dict[int, dict[str, Any]] = {}
         self._root = ""
 
@@ -39,13 +41,7 @@ class Twins:
                 twin.sample = types.MethodType(self._function(type(sampler).sample), twin)
         else:
             self._root = _package(type(sampler).__module__)
-            methods = {
-                name: self._function(method)
-                for cls in reversed(type(sampler).__mro__[:-1])
-                for name, method in vars(cls).items()
-                if isinstance(method, types.FunctionType) and not name.startswith("__")
-            }
-            twin.__class__ = type(type(sampler).__name__, (type(sampler),), methods)
+            twin = self._object(sampler)
         return twin
 
     def callable(self, function: Callable) -> Callable:
@@ -53,12 +49,14 @@ class Twins:
         if isinstance(function, functools.partial):
             return functools.partial(self.callable(function.func), *function.args, **function.keywords)
         if isinstance(function, types.MethodType):
-            return types.MethodType(self.callable(function.__func__), function.__self__)
+            method = self.callable(function.__func__)
+            return types.MethodType(method, self._object(function.__self__))
         if not isinstance(function, types.FunctionType):
             call = inspect.unwrap(type(function).__call__)
-            return (
-                functools.partial(self.callable(call), function) if isinstance(call, types.FunctionType) else function
-            )
+            if not isinstance(call, types.FunctionType):
+                return function
+            call = self.callable(call)
+            return types.MethodType(call, self._object(function))
         self._root = _package(inspect.unwrap(function).__module__)
         return self._function(function)
 
@@ -79,6 +77,35 @@ class Twins:
                 cell.cell_contents = self._value(original.cell_contents)
         return self._functions[id(inner)]
 
+    def _class(self, cls: type) -> type:
+        """The twin of a class of the sampler's own package, beside it and not below; its bases are twins too."""
+        if not self._own(cls) or type(cls) is not type or issubclass(cls, BaseException):
+            return cls
+        if any("__slots__" in vars(c) or "__init_subclass__" in vars(c) for c in cls.__mro__ if self._own(c)):
+            return cls
+        if id(cls) not in self._classes:
+            twin = _Twin(cls.__name__, tuple(self._class(base) for base in cls.__bases__), {})
+            self._classes[id(cls)], twin.twin_of = twin, cls
+            for name, member in vars(cls).items():
+                if name not in ("__dict__", "__weakref__"):
+                    setattr(twin, name, self._member(member))
+        return self._classes[id(cls)]
+
+    def _object(self, thing: Any) -> Any:
+        """A shallow copy with twins of its methods; a class, as the owner of a class method, by its twin."""
+        if isinstance(thing, type):
+            return self._class(thing)
+        twin = copy.copy(thing)
+        twin.__class__ = self._class(type(thing))
+        return twin
+
+    def _member(self, member: Any) -> Any:
+        if isinstance(member, (staticmethod, classmethod)):
+            return type(member)(self._member(member.__func__))
+        if isinstance(member, property):
+            return property(*(self._member(f) for f in (member.fget, member.fset, member.fdel)))
+        return self._function(member) if isinstance(member, types.FunctionType) else member
+
     def _namespace(self, names: dict[str, Any]) -> dict[str, Any]:
         if id(names) not in self._namespaces:
             self._namespaces[id(names)] = namespace = dict(names)
@@ -92,11 +119,26 @@ class Twins:
             return types.SimpleNamespace(**self._namespace(vars(value)))
         if isinstance(value, types.FunctionType) and self._samples(inspect.unwrap(value).__module__):
             return self._function(value)
-        return value
+        return self._class(value) if isinstance(value, type) else value
+
+    def _own(self, cls: type) -> bool:
+        return _package(cls.__module__) == self._root and self._root not in HOST
 
     def _samples(self, module: str | None) -> bool:
         package = _package(module or "")
         return (module or "").startswith(SAMPLING_MODULES) or (package == self._root and package != "comfy")
+
+
+class _Twin(type):
+    """The class of twins: an instance of the original counts as one of its twin's."""
+
+    twin_of: type = type(None)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return super().__instancecheck__(instance) or isinstance(instance, cls.twin_of)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return super().__subclasscheck__(subclass) or issubclass(subclass, cls.twin_of)
 
 
 class MemberNoise:

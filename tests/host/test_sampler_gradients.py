@@ -62,6 +62,63 @@ class ForeignSampler(comfy.samplers.Sampler):
         return sample_foreign(guider, x, sigmas, {"model_options": extra_args["model_options"]})
 
 
+class Blend:
+    """A helper that a sampler makes for itself, with what cuts the gradient in methods of every kind."""
+
+    def __init__(self, share):
+        self.share = share
+
+    @torch.no_grad()
+    def between(self, x, y):
+        return x + self.share * (y - x)
+
+    @classmethod
+    @torch.no_grad()
+    def half(cls, x, y):
+        return cls(0.5).between(x, y)
+
+    @staticmethod
+    def remember(x):
+        return x.detach().clone()
+
+
+class Momentum(Blend):
+    @property
+    def steady(self):
+        return isinstance(self, Blend) and isinstance(Blend(0.0), Blend) and issubclass(Momentum, Blend)
+
+    @torch.no_grad()
+    def between(self, x, y):
+        return super().between(x, y) if self.steady else x
+
+
+def sample_with_helpers(model, x, sigmas, extra_args=None, callback=None, disable=None, blend=None, **_):
+    """Euler with momentum by objects: one made here, one that was handed over."""
+    past, momentum = None, Momentum(0.3)
+    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        slope = (x - model(x, sigma * x.new_ones(len(x)), **extra_args)) / sigma
+        slope = slope if past is None else Blend.half(momentum.between(slope, past), slope)
+        past = momentum.remember(slope)
+        x = x + slope * (after - sigma)
+        assert blend is None or isinstance(blend, Blend)
+    return x
+
+
+class HistorySampler:
+    """A sampling function that is an object, and keeps its history in itself, in place."""
+
+    def __call__(self, model, x, sigmas, extra_args=None, callback=None, disable=None, **_):
+        self.history = torch.zeros_like(x)
+        for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+            self.history.mul_(0.5).add_(self.slope(model, x, sigma, extra_args))
+            x = x + self.history * (after - sigma)
+        return x
+
+    @torch.no_grad()
+    def slope(self, model, x, sigma, extra_args):
+        return (x - model(x, sigma * x.new_ones(len(x)), **extra_args)).div_(sigma)
+
+
 class CutSampler(comfy.samplers.Sampler):
     def sample(
         self, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=None
@@ -89,6 +146,30 @@ def test_samplers_of_other_packs_carry_gradient():
     assert foreign_error(comfy.samplers.KSAMPLER(closure)) < 1e-6
     assert foreign_error(ForeignSampler()) < 1e-6
     assert foreign_error(DifferentiableSampler(DifferentiableSampler(ForeignSampler()), "fast")) < 1e-6
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_what_cuts_the_gradient_in_methods_of_another_pack_does_not(memory):
+    """As guides and histories of other packs do; cut there, the gradient would be wrong without a word."""
+    for options in ({}, {"blend": Blend(0.1)}):
+        sampler = comfy.samplers.KSAMPLER(sample_with_helpers, options)
+        assert foreign_error(DifferentiableSampler(sampler, memory)) < 1e-6
+    assert foreign_error(DifferentiableSampler(comfy.samplers.KSAMPLER(HistorySampler()), memory)) < 1e-6
+    assert foreign_error(DifferentiableSampler(comfy.samplers.KSAMPLER(HistorySampler().__call__), memory)) < 1e-6
+
+
+def test_classes_of_the_host_and_those_that_register_themselves_have_no_twin():
+    class Registered:
+        members: list = []
+
+        def __init_subclass__(cls):
+            Registered.members.append(cls)
+
+    twins = Twins()
+    twins.callable(sample_foreign)
+    assert twins._class(Registered) is Registered and not Registered.members
+    assert twins._class(comfy.samplers.Sampler) is comfy.samplers.Sampler
+    assert twins._class(Blend) is not Blend and twins._class(Blend) is twins._class(Blend)
 
 
 def test_a_sampler_that_cuts_the_gradient_is_named():
