@@ -142,11 +142,12 @@ def lint(*arguments: str) -> None:
 
 
 def test(*arguments: str) -> None:
-    """Lint, types and every test; with arguments, pytest alone with those."""
+    """Lint, types and every test, one process and one ComfyUI for each core; with arguments, pytest alone with those."""
     if not arguments:
         lint()
+        arguments = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
     pytest = python_of(ENVIRONMENT).with_name("pytest.exe" if os.name == "nt" else "pytest")
-    run(pytest, *arguments, CHROMIUM_PATH=find_chromium())
+    run(pytest, *arguments, CHROMIUM_PATH=find_chromium(), OMP_NUM_THREADS="1")
 
 
 def demo(*arguments: str) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from pack import ROOT
+from workflow import api
 
 GRAPHS = sorted((ROOT / "example_workflows").glob("*.json"))
 EXAMPLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in GRAPHS}
@@ -32,8 +33,11 @@ def test_an_example_opens_whole_and_only_its_model_files_may_be_missing(frontend
     assert wires(opened) == wires(EXAMPLES[name])
     assert widgets(opened) == widgets(EXAMPLES[name])
 
-    schema = server.get("object_info")
-    for node in frontend.prompt().values():
+    schema, prompt = server.get("object_info"), frontend.prompt()
+    assert api(EXAMPLES[name], lambda kind: schema[kind]["input"]) == {
+        key: {part: node[part] for part in ("class_type", "inputs")} for key, node in prompt.items()
+    }
+    for node in prompt.values():
         needed = schema[node["class_type"]]["input"]["required"]
         given = {socket.split(".")[0] for socket in node["inputs"]}
         assert set(needed) <= given, node["class_type"]

@@ -1,15 +1,17 @@
-"""The demo: starts ComfyUI headless, runs the quick start for a few prompts, and writes a before/after sheet.
+"""The demo: starts ComfyUI headless, runs the shipped quick start for a few prompts, and writes a before/after sheet.
 
-python tests/demo/run.py [--prompts 4] [--iterations 20] [--out demo.png]. Rows are prompts; the columns are a batch of
+python tests/demo/run.py [--prompts 4] [--iterations N] [--out demo.png]. Rows are prompts; the columns are a batch of
 four from white noise, from pink noise, and from the noise that was optimised.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import drawings
 import here  # noqa: F401
@@ -20,58 +22,35 @@ from comfy_server import Server
 from graph import node
 from pack import ROOT
 from PIL import Image, ImageDraw, ImageFont
+from workflow import api
 
 COLUMNS = {"white": "white noise, as usual", "pink": "pink noise, alpha 0.2", "optimised": "optimised noise"}
 SHOWN = ("a house", "a sailing boat", "a flower in a pot", "a hot-air balloon", "a tree", "a fish", "a cat", "a car")
 SCALE, GAP, LABEL = 2, 6, 22
+OUTPUTS = ("PreviewImage", "NoiseOptimizeMeasure")
 
 
-def quick_start(prompt: str, seed: int, iterations: int) -> dict:
-    """The graph of example_workflows/quick_start.json in API format, with white and pink noise beside it."""
-    wires = {"guider": ["guider", 0], "sampler": ["sampler", 0], "sigmas": ["sigmas", 0], "latent_image": ["latent", 0]}
-    graph = {
-        "demo": node("NoiseOptimizeLoadDemo", model="few-step (4 steps, cfg 1)"),
-        "prompt": node("NoiseOptimizeDemoPrompt", prompt=prompt),
-        "latent": node("EmptySD3LatentImage", width=64, height=64, batch_size=4),
-        "guider": node("BasicGuider", model=["demo", 0], conditioning=["prompt", 0]),
-        "sampler": node("KSamplerSelect", sampler_name="euler"),
-        "sigmas": node("BasicScheduler", model=["demo", 0], scheduler="simple", steps=4, denoise=1.0),
-        "white_noise": node("RandomNoise", noise_seed=seed),
-        "pink_noise": node("NoiseOptimizePinkNoise", seed=seed, alpha=0.2, spectrum="paper"),
-        "diversity": node(
-            "NoiseOptimizeDiversity", features=["demo", 2], statistic="dpp", weight=1.0, target="none"
-        ),
-        "score": node(
-            "NoiseOptimizeDemoScore", prompt=prompt, weight=2.0, **{"target": "at least", "target.value": 0.9}
-        ),
-        "objective": node(
-            "NoiseOptimizeCombine",
-            **{f"objectives.objective_{k + 1}": [name, 0] for k, name in enumerate(("diversity", "score"))},
-        ),
-        "optimise": node(
-            "NoiseOptimize", noise=["white_noise", 0], objective=["objective", 0], vae=["demo", 1],
-            iterations=iterations, **wires,
-        ),
-        "optimised": node("SaveImage", images=["optimise", 2], filename_prefix="optimised"),
-    }  # fmt: skip
-    for colour in ("white", "pink"):
-        sample, decode = f"sample_{colour}", f"decode_{colour}"
-        graph[sample] = node("SamplerCustomAdvanced", noise=[f"{colour}_noise", 0], **wires)
-        graph[decode] = node("VAEDecode", samples=[sample, 0], vae=["demo", 1])
-        graph[colour] = node("SaveImage", images=[decode, 0], filename_prefix=colour)
-    return graph
+class QuickStart:
+    """example_workflows/quick_start.json, with the pictures of its two samplers saved as they are decoded."""
 
+    def __init__(self, server: Server, **settings: Any) -> None:
+        """settings: of Noise Optimize, where they are not to be as shipped."""
+        self.server = server
+        workflow = json.loads((ROOT / "example_workflows" / "quick_start.json").read_text(encoding="utf-8"))
+        graph = api(workflow, lambda kind: server.get(f"object_info/{kind}")[kind]["input"])
+        self.named = {part["class_type"]: part["inputs"] for part in graph.values()}
+        ids = {part["class_type"]: name for name, part in graph.items()}
+        self.named["NoiseOptimize"] |= settings
+        self.graph = {name: part for name, part in graph.items() if part["class_type"] not in OUTPUTS}
+        self.saved = {"usual": [ids["VAEDecode"], 0], "optimised": [ids["NoiseOptimize"], 2]}
 
-def filled(graph: dict, server: Server) -> dict:
-    """The graph with each widget that it leaves out at its default, as the frontend would send it."""
-    for part in graph.values():
-        (about,) = server.get(f"object_info/{part['class_type']}").values()
-        for name, (kind, *settings) in about["input"].get("required", {}).items():
-            options = settings[0] if settings else {}
-            choices = kind if isinstance(kind, list) else options.get("options", [])
-            if "default" in options or choices:
-                part["inputs"].setdefault(name, options.get("default", choices[0] if choices else None))
-    return graph
+    def run(self, prompt: str, seed: int, alpha: float, pictures: tuple[str, ...]) -> dict[str, list[Image.Image]]:
+        """pictures: "usual", "optimised" or both; nothing is computed for the other."""
+        self.named["NoiseOptimizeDemoPrompt"]["prompt"] = self.named["NoiseOptimizeDemoScore"]["prompt"] = prompt
+        self.named["NoiseOptimizePinkNoise"] |= {"seed": seed, "alpha": alpha}
+        saves = {name: node("SaveImage", images=self.saved[name], filename_prefix=name) for name in pictures}
+        done = self.server.run(self.graph | saves)
+        return {name: done.images(name) for name in pictures}
 
 
 def scores(images: list[Image.Image], prompt: str) -> str:
@@ -101,17 +80,17 @@ def sheet(rows: dict[str, dict[str, list[Image.Image]]]) -> Image.Image:
     return page
 
 
-def main(prompts: int, iterations: int, seed: int, out: Path) -> None:
+def main(prompts: int, iterations: int | None, seed: int, out: Path) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as base, Server(Path(base), {"noise_optimize": ROOT}) as server:
         print(f"ComfyUI answers after {time.perf_counter() - began:.0f} s", flush=True)
-        rows = {}
+        graph, rows = QuickStart(server, **({} if iterations is None else {"iterations": iterations})), {}
         for prompt in SHOWN[:prompts]:
-            run = server.run(filled(quick_start(prompt, seed, iterations), server))
-            rows[prompt] = {name: run.images(name) for name in COLUMNS}
-            print(
-                prompt, *(f"{name}: {scores(rows[prompt][name], prompt)}" for name in COLUMNS), sep="\n    ", flush=True
-            )
+            white = graph.run(prompt, seed, 0.0, ("usual", "optimised"))
+            pink = graph.run(prompt, seed, 0.2, ("usual",))
+            rows[prompt] = {"white": white["usual"], "pink": pink["usual"], "optimised": white["optimised"]}
+            lines = (f"{name}: {scores(rows[prompt][name], prompt)}" for name in COLUMNS)
+            print(prompt, *lines, sep="\n    ", flush=True)
     sheet(rows).save(out)
     print(f"{out.resolve()} after {time.perf_counter() - began:.0f} s")
 
@@ -119,7 +98,7 @@ def main(prompts: int, iterations: int, seed: int, out: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--iterations", type=int, help="as in the quick start where it is not given")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("demo.png"))
     options = parser.parse_args()
