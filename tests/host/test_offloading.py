@@ -9,6 +9,7 @@ import contextlib
 
 import comfy.model_management
 import comfy.model_patcher
+import comfy.ops
 import comfy.supported_models
 import host_gradients as gradients
 import pytest
@@ -120,21 +121,75 @@ def test_the_gradient_of_a_model_that_is_loaded_in_part_is_that_of_finite_differ
     assert error < 1e-2
 
 
+class Packed(torch.Tensor):
+    """A weight of 8 bits that says it has the shape of the whole, and copies as little as it can."""
+
+    @staticmethod
+    def of(weight):
+        scale = weight.abs().amax(1, keepdim=True) / 127
+        packed = (weight / scale).round().to(torch.int8).as_subclass(Packed)
+        packed.scale = scale
+        return packed
+
+    def to(self, *args, **kwargs):
+        return self
+
+    def clone(self, *args, **kwargs):
+        return self
+
+    def detach(self):
+        return self
+
+    def unpacked(self, dtype):
+        return self.as_subclass(torch.Tensor).to(dtype) * self.scale.to(dtype)
+
+
+class PackedOps(comfy.ops.manual_cast):
+    """Layers as another pack quantises them: unpacked for each call, in the method that the host calls to cast."""
+
+    class Linear(comfy.ops.manual_cast.Linear):
+        def forward_comfy_cast_weights(self, input):
+            if not isinstance(self.weight, Packed):
+                return super().forward_comfy_cast_weights(input)
+            return torch.nn.functional.linear(input, self.weight.unpacked(input.dtype), self.bias)
+
+
+def model(stored, computed=None, operations=None):
+    """A guider with the tiny SD 1.5, its weights rounded to half precision."""
+    row = tiny_models.ARCHITECTURES["sd15"]
+    config = getattr(comfy.supported_models, row.model)(row.network)
+    config.set_inference_dtype(stored, computed)
+    config.custom_operations = operations
+    network = config.get_model({}).eval()
+    tiny_models.randomise(network.diffusion_model)
+    for weight in network.diffusion_model.parameters():
+        weight.data = weight.data.half().to(stored)
+    device = comfy.model_management.get_torch_device()
+    patcher = comfy.model_patcher.CoreModelPatcher(network, load_device=device, offload_device=device)
+    return gradients.guider(patcher, *(tiny_models.conditioning("sd15", seed, 2) for seed in (0, 1)), 2.0)
+
+
 @pytest.mark.parametrize("memory", ["low", "fast"])
 def test_weights_that_are_stored_in_half_precision_are_not_kept_in_single(memory):
-    def model(stored, computed):
-        row = tiny_models.ARCHITECTURES["sd15"]
-        config = getattr(comfy.supported_models, row.model)(row.network)
-        config.set_inference_dtype(stored, computed)
-        network = config.get_model({}).eval()
-        tiny_models.randomise(network.diffusion_model)
-        for weight in network.diffusion_model.parameters():
-            weight.data = weight.data.half().to(stored)
-        device = comfy.model_management.get_torch_device()
-        patcher = comfy.model_patcher.CoreModelPatcher(network, load_device=device, offload_device=device)
-        return gradients.guider(patcher, *(tiny_models.conditioning("sd15", seed, 2) for seed in (0, 1)), 2.0)
-
-    single, room = gradient(model(torch.float32, None), "sd15", memory)
+    single, room = gradient(model(torch.float32), "sd15", memory)
     half, kept = gradient(model(torch.float16, torch.float32), "sd15", memory)
     assert (half - single).norm() < 1e-5 * single.norm()
     assert room is None or kept <= room
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_quantised_weights_that_another_pack_unpacks_for_each_call_are_not_kept_unpacked(memory):
+    whole = model(torch.float32)
+    with torch.inference_mode():
+        packed = model(torch.float32, operations=PackedOps)
+        layers = [m for m in packed.model_patcher.model.modules() if isinstance(m, PackedOps.Linear)]
+        references = [m for m in whole.model_patcher.model.modules() if isinstance(m, torch.nn.Linear)]
+        for layer, reference in zip(layers, references, strict=True):
+            layer.weight = torch.nn.Parameter(Packed.of(layer.weight.data), requires_grad=False)
+            reference.weight = torch.nn.Parameter(layer.weight.unpacked(torch.float32), requires_grad=False)
+    assert len(layers) > 10 and all(type(layer.weight) is Packed for layer in layers)
+    expected, room = gradient(whole, "sd15", memory)
+    grad, kept = gradient(packed, "sd15", memory)
+    assert (grad - expected).norm() < 1e-5 * expected.norm()
+    assert room is None or kept <= room
+    assert all(type(layer.weight) is Packed for layer in layers), "the same tensors are back"
