@@ -115,7 +115,8 @@ def aesthetic(
 ) -> ClipQuality:
     """LAION's aesthetic score, 1 to 10 and about 4 to 7 in practice; it knows no prompt."""
     clip = load_clip(AESTHETIC_CLIP, folders, dtype, progress, chunk=chunk)
-    direction, offset = linear_head(read(locate(AESTHETIC_HEAD, folders, progress)))
+    with torch.inference_mode(False), torch.no_grad():  # nodes run in inference mode, and a gradient goes through it
+        direction, offset = linear_head(read(locate(AESTHETIC_HEAD, folders, progress)))
     return ClipQuality(name="Aesthetic", clip=clip, direction=direction, offset=offset, weight=weight, target=target)
 
 

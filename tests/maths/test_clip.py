@@ -221,9 +221,10 @@ def test_a_file_of_another_model_is_refused_by_name(folder: Path, tmp_path: Path
         load_clip("tiny/laion_tiny", [tmp_path])
 
 
-def test_a_model_loaded_in_inference_mode_still_gives_a_gradient(folder: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_loaded_in_inference_mode_still_gives_a_gradient(name: str, folder: Path) -> None:
     with torch.inference_mode():
-        objective = quality.preference("PickScore", PROMPT, [folder], torch.float64)
+        objective = score(name, folder)
     x = natural(1, 40, 40).requires_grad_()
     objective.measure(Batch(pictures=x)).sum().backward()
     assert x.grad.abs().sum() > 0
