@@ -60,29 +60,11 @@ def normal_tensors(*roots: Any, depth: int = 2) -> Iterator[None]:
     """
     aliases: dict[int, Tensor] = {}
     places: list[tuple[Any, Any, Tensor]] = []
-    seen: set[int] = set()
-
-    def visit(holder: Any, depth: int) -> None:
-        if isinstance(holder, OPAQUE) or id(holder) in seen:
-            return
-        seen.add(id(holder))
-        if isinstance(holder, (dict, list)):
-            items = list(holder.items() if isinstance(holder, dict) else enumerate(holder))
-            for key, value in items:
-                if not isinstance(value, Tensor):
-                    visit(value, depth)
-                elif (alias := aliases.setdefault(id(value), normal(value))) is not value:
-                    places.append((holder, key, value))
-                    holder[key] = alias
-        elif isinstance(holder, nn.Module):
-            visit(vars(holder), depth)
-        elif isinstance(holder, tuple):
-            visit(list(holder), depth) if not any(isinstance(v, Tensor) for v in holder) else None
-        elif depth > 0 and hasattr(holder, "__dict__"):
-            visit(vars(holder), depth - 1)
-
     try:
-        visit(list(roots), depth)
+        for holder, key, value in _places(list(roots), depth, set()):
+            if (alias := aliases.setdefault(id(value), normal(value))) is not value:
+                places.append((holder, key, value))
+                holder[key] = alias
         yield
     finally:
         for holder, key, value in reversed(places):
@@ -90,3 +72,23 @@ def normal_tensors(*roots: Any, depth: int = 2) -> Iterator[None]:
             alias = aliases[id(value)]
             if present is alias and alias.data_ptr() == value.data_ptr():
                 holder[key] = value
+
+
+def _places(holder: Any, depth: int, seen: set[int]) -> Iterator[tuple[Any, Any, Tensor]]:
+    """(dict or list, key, tensor) for each tensor below holder, which the caller may replace there."""
+    if isinstance(holder, OPAQUE) or id(holder) in seen:
+        return
+    seen.add(id(holder))
+    if isinstance(holder, (dict, list)):
+        for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+            if isinstance(value, Tensor):
+                yield holder, key, value
+            else:
+                yield from _places(value, depth, seen)
+    elif isinstance(holder, nn.Module):
+        yield from _places(vars(holder), depth, seen)
+    elif isinstance(holder, tuple):
+        for value in holder if not any(isinstance(value, Tensor) for value in holder) else ():
+            yield from _places(value, depth, seen)
+    elif depth > 0 and hasattr(holder, "__dict__"):
+        yield from _places(vars(holder), depth - 1, seen)
