@@ -324,7 +324,7 @@ class Work:
         )
 
     def optimise(self, session: Session, samples: list[int], others: list[Batch]) -> Made:
-        """The body of a session: the loop, then the found noise sampled once more as any sampler node would."""
+        """The body of a session: the loop, then what any sampler node makes of the noise found."""
         if self.start is None:
             self.start = noise_for(self.noise, self.whole_set(session.shape)).float()
         noise = self.start[samples].to(session.device).clone()
@@ -336,13 +336,18 @@ class Work:
         if self.cancelled or not objective.leaves():
             settings = replace(settings, iterations=0)
 
-        def generate(noise: Tensor, pictures: bool = PICTURES in self.objective.needs) -> Batch:
+        def decode(latents: Tensor) -> Tensor:
+            return session.decode(latents).to(session.device)
+
+        def generate(noise: Tensor) -> Batch:
             latents = session.generate(noise).to(session.device)
-            return Batch(latents, session.decode(latents).to(session.device) if pictures else None)
+            return Batch(latents, decode(latents) if PICTURES in self.objective.needs else None)
 
         result = self.watched(session, samples, generate, objective, noise, settings)
         with torch.no_grad():
-            batch = generate(result.noise, self.vae is not None).detach()
+            batch = result.batch if result.plain else generate(result.noise)
+            if batch.pictures is None and self.vae is not None:
+                batch = replace(batch, pictures=decode(batch.latents))
             made = Made(samples, replace(result, batch=Batch()), batch)
             if self.several:
                 self.take_stock(made, others)

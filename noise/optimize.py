@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -89,13 +90,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found. batch: what `noise` gave. best: its iteration. stopped: why the run ended, in words."""
+    """What a run found.
+
+    batch: what `noise` gave. plain: whether that was sampled without a gradient, as any sampler does. best: its
+    iteration. stopped: why the run ended, in words.
+    """
 
     noise: Tensor
     batch: Batch
     history: tuple[Step, ...]
     best: int
     stopped: str
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,15 +123,16 @@ def towards_prior(radius: Tensor, likeliest: Tensor, weight: float) -> Tensor:
 
 @dataclass
 class Evaluation:
-    """One run of the sampler and its scores; gradient of the noise where it was asked for."""
+    """One run of the sampler and its scores; gradient of the noise where it was asked for, which `plain` denies."""
 
     noise: Tensor
     batch: Batch
     scores: list[Score]
     loss: float
     gradient: Tensor | None
+    plain: bool
 
-    @property
+    @cached_property
     def finite(self) -> bool:
         return math.isfinite(self.loss) and (self.gradient is None or bool(self.gradient.isfinite().all()))
 
@@ -165,7 +172,7 @@ class Run:
                 whole = loss + self.settings.whiteness_weight * self.whiteness(noise).mean()
             (slope,) = torch.autograd.grad(whole, noise)
         scores = [replace(score, values=score.values.detach()) for score in scores]
-        return Evaluation(noise.detach(), batch.detach(), scores, float(loss.detach()), slope)
+        return Evaluation(noise.detach(), batch.detach(), scores, float(loss.detach()), slope, plain=not gradient)
 
     def broken(self, scores: list[Score]) -> Tensor:
         """(B,) whether a quality of the picture fell under its floor: its start less `rollback`, or its target."""
@@ -225,7 +232,7 @@ class Run:
         if self.best is None:
             raise RuntimeError("Nothing has been measured yet.")
         best, seen = self.best
-        return Result(seen.noise, seen.batch, tuple(self.history), best, stopped)
+        return Result(seen.noise, seen.batch, tuple(self.history), best, stopped, seen.plain)
 
 
 def optimize(

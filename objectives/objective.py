@@ -40,8 +40,10 @@ class Batch:
         return 0 if tensor is None else tensor.shape[0]
 
     def detach(self) -> Batch:
-        """The same batch without its graph."""
-        return Batch(*(None if t is None else t.detach() for t in (self.latents, self.pictures)))
+        """The same batch without its graph, with what was seen in it."""
+        batch = Batch(*(None if t is None else t.detach() for t in (self.latents, self.pictures)))
+        batch._seen.update({(extractor, False): seen.detach() for (extractor, _), seen in self._seen.items()})
+        return batch
 
     def get(self, need: str) -> Tensor:
         """Its "latents" or its "pictures"; raises ValueError where it has none."""

@@ -261,3 +261,10 @@ def test_settings_that_cannot_work_are_refused_by_name(wrong):
 def test_noise_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="NOISE"):
         optimize(identity, towards(), START * math.inf, Settings(1))
+
+
+def test_a_batch_that_was_sampled_without_a_gradient_is_known_as_such():
+    last, start = optimize(identity, towards(), START, Settings(3)), optimize(identity, towards(), START, Settings(0))
+    turned = optimize(identity, towards(weight=-1.0, target=-1.0), START, Settings(1, learning_rate=0.0))
+    assert last.best == 3 and last.plain and start.plain
+    assert turned.best == 0 and not turned.plain

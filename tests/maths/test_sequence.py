@@ -44,7 +44,7 @@ def test_each_batch_is_made_different_from_all_before_and_references_are_seen_on
 
     made = torch.cat(in_turn(run, 5, 2, given))
     assert orders == [([0, 1], [2]), ([2, 3], [2, 2]), ([4], [2, 2, 2])]
-    assert sum(features.asked) == 2 + (2 + 2 + 1) + (2 + 2 + 1)  # references, last looks, and as references of others
+    assert sum(features.asked) == 2 + (2 + 2 + 1)  # references, and the end of each, kept for others
     whole = together([given, Batch(latents=made)])
     assert objective.measure(whole) > objective.measure(Batch(latents=torch.cat([given.latents, noise])))
 
