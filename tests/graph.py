@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+WIRES = ("noise", "guider", "sampler", "sigmas", "latent_image")
+WIDGETS = {
+    "iterations": 5,
+    "learning_rate": 0.004,
+    "optimizer": "sgd",
+    "prior_weight": 4.0,
+    "basis": "full",
+    "clip": 0.1,
+    "rollback": 0.1,
+}
+NO_TARGET = {"target": "none"}
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -22,15 +35,33 @@ def sampler_graph(architecture: str = "flux_schnell", seed: int = 0, batch: int 
         "guider": node("BasicGuider", model=["model", 0], conditioning=["conditioning", 0]),
         "sampler": node("KSamplerSelect", sampler_name="euler"),
         "sigmas": node("BasicScheduler", model=["model", 0], scheduler="simple", steps=steps, denoise=1.0),
-        "sample": node(
-            "SamplerCustomAdvanced",
-            noise=["noise", 0],
-            guider=["guider", 0],
-            sampler=["sampler", 0],
-            sigmas=["sigmas", 0],
-            latent_image=["latent_image", 0],
-        ),
+        "sample": node("SamplerCustomAdvanced", **{name: [name, 0] for name in WIRES}),
         "latent": node("SaveLatent", samples=["sample", 0], filename_prefix="latents/test"),
         "decode": node("VAEDecode", samples=["sample", 0], vae=["vae", 0]),
         "save": node("SaveImage", images=["decode", 0], filename_prefix="test"),
     }
+
+
+def optimise_graph(architecture: str = "sdxl", **options: Any) -> dict:
+    """What Noise Optimize takes, and nothing that runs: objectives and what is to run are added."""
+    wires = sampler_graph(architecture, **options)
+    for name in ("sample", "latent", "decode", "save"):
+        wires.pop(name)
+    return wires
+
+
+def diversity(features: str, statistic: str = "dpp", output: int = 0) -> dict[str, Any]:
+    inputs = {"features": [features, output], "statistic": statistic, "weight": 1.0}
+    return node("NoiseOptimizeDiversity", **inputs, **NO_TARGET)
+
+
+def optimise(objective: str, vae: bool = True, **widgets: Any) -> dict[str, Any]:
+    """Noise Optimize on the wires of `optimise_graph`, with its defaults but for `widgets`."""
+    inputs = {name: [name, 0] for name in WIRES} | WIDGETS | {"objective": [objective, 0]} | widgets
+    return node("NoiseOptimize", **inputs, **({"vae": ["vae", 0]} if vae else {}))
+
+
+def before_and_after(report: str) -> dict[str, tuple[float, float]]:
+    """{score: (before, after)} of a report of Noise Optimize."""
+    lines = re.findall(r"^(.+): (\S+) before, (\S+) after$", report, re.MULTILINE)
+    return {name: (float(before), float(after)) for name, before, after in lines}

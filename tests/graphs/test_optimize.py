@@ -4,40 +4,18 @@ import numpy as np
 import pytest
 import torch
 from comfy_server import GraphError, Interrupted
-from graph import node, sampler_graph
+from graph import WIRES, before_and_after, diversity, node, optimise, optimise_graph
 
 MARGIN = 0.1  # within ITERATIONS every diversity d must rise by this share of d or of 1 - d, whichever is less
 ITERATIONS = 5
-WIRES = ("noise", "guider", "sampler", "sigmas", "latent_image")
-WIDGETS = {
-    "iterations": ITERATIONS,
-    "learning_rate": 0.004,
-    "optimizer": "sgd",
-    "prior_weight": 4.0,
-    "basis": "full",
-    "clip": 0.1,
-    "rollback": 0.1,
-}
-NO_TARGET = {"target": "none"}
 
 
 def graph(architecture="sdxl", batch=2, **options):
-    """The wires of a sampler, and ways to see; what is added to it decides what runs."""
-    wires = sampler_graph(architecture, batch=batch, **options)
-    for name in ("sample", "latent", "decode", "save"):
-        wires.pop(name)
+    """What Noise Optimize takes, and two ways to see; what is added to it decides what runs."""
+    wires = optimise_graph(architecture, batch=batch, **options)
     wires["colour"] = node("NoiseOptimizeColorFeatures", color_space="rgb", bins=4)
     wires["pooled"] = node("NoiseOptimizeLatentFeatures", grid=4)
     return wires
-
-
-def diversity(features, statistic="dpp"):
-    return node("NoiseOptimizeDiversity", features=[features, 0], statistic=statistic, weight=1.0, **NO_TARGET)
-
-
-def optimise(objective, vae=True, **widgets):
-    inputs = {name: [name, 0] for name in WIRES} | WIDGETS | {"objective": [objective, 0]} | widgets
-    return node("NoiseOptimize", **inputs, **({"vae": ["vae", 0]} if vae else {}))
 
 
 def search(objective, **widgets):
@@ -50,16 +28,6 @@ def sample(noise="noise"):
 
 def keep_latent(source, output=0):
     return node("SaveLatent", samples=[source, output], filename_prefix="latents/test")
-
-
-def before_and_after(text):
-    """{score: (before, after)} of a report."""
-    found = {}
-    for line in text.splitlines():
-        if line.endswith(" after"):
-            name, values = line.rsplit(": ", 1)
-            found[name] = tuple(float(word) for word in values.replace(",", "").split() if word[0].isdigit())
-    return found
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.2], ids=["white", "pink"])

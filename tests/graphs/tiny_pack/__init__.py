@@ -1,4 +1,4 @@
-"""Test-only nodes: the tiny models as MODEL, CONDITIONING, VAE and LATENT.
+"""Test-only nodes: the tiny models as MODEL, CONDITIONING, VAE, LATENT and CLIP_VISION, and the files of the others.
 
 Models live as long as the server, as loaded ones do: what a graph breaks in them, the next graph finds broken.
 """
@@ -8,15 +8,21 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import folder_paths
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-SOURCE = Path(__file__).resolve().parents[2] / "tiny_models.py"
-spec = importlib.util.spec_from_file_location("tiny_models", SOURCE)
-sys.modules["tiny_models"] = tiny_models = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny_models)
 
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[2] / f"{name}.py")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny_models, tiny_networks = load("tiny_models"), load("tiny_networks")
 model = functools.cache(tiny_models.model)
 vae = functools.cache(tiny_models.vae)
+clip_vision = functools.cache(tiny_networks.clip_vision)
 
 
 def architecture() -> io.Combo.Input:
@@ -66,9 +72,32 @@ class TinyLatent(io.ComfyNode):
         return io.NodeOutput(tiny_models.latent(architecture, height, width, batch))
 
 
+class TinyCLIPVision(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TinyCLIPVision", category="tiny", inputs=[], outputs=[io.ClipVision.Output()])
+
+    @classmethod
+    def execute(cls):
+        return io.NodeOutput(clip_vision())
+
+
+class TinyNetworks(io.ComfyNode):
+    """Once run, the pack finds the weights of every network that its objectives look through."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TinyNetworks", category="tiny", inputs=[], outputs=[], is_output_node=True)
+
+    @classmethod
+    def execute(cls):
+        tiny_networks.install(Path(folder_paths.models_dir, "noise_optimize"))
+        return io.NodeOutput()
+
+
 class TinyExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TinyModel, TinyConditioning, TinyVAE, TinyLatent]
+        return [TinyModel, TinyConditioning, TinyVAE, TinyLatent, TinyCLIPVision, TinyNetworks]
 
 
 async def comfy_entrypoint():

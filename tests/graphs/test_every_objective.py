@@ -1,0 +1,85 @@
+"""Every objective of the pack, through its real nodes and loaders in a running ComfyUI, raises its own score.
+
+The networks are in the layouts of the published ones and have random weights (tests/tiny_networks.py): what is tested
+is that each carries the gradient from its score to the noise of a UNet and of a DiT. To save time each objective runs
+in two of the four combinations: from white noise on one of the models, from pink on the other.
+"""
+
+import pytest
+from graph import NO_TARGET, before_and_after, diversity, node, optimise, optimise_graph
+
+ITERATIONS = {"sdxl": 10, "flux_schnell": 5}  # of the default step; this UNet answers to less of its noise
+SHARE = 0.04  # a score in 0..1 must rise by this share of itself or of what is left to 1, whichever is less
+MARGINS = {"CLIP Score": 0.02, "HPSv2.1": 0.015, "PickScore": 1.5, "Aesthetic": 0.2, "Detail Guard": 0.02}  # the others
+PROMPT = "a photo of a cat"
+NETWORK = {"precision": "auto", "chunk": 8}
+CLIP = {"model": "ViT-B-32/laion2b_s34b_b79k", "other_model": "", **NETWORK}
+COUNTED = {"weight": 1.0, **NO_TARGET}
+FEATURES = {
+    "colour": node("NoiseOptimizeColorFeatures", color_space="lab", bins=8),
+    "pooled": node("NoiseOptimizeLatentFeatures", grid=8),
+    "dino": node("NoiseOptimizeDINOFeatures", model="DINOv2 ViT-S/14", tokens="patches", size=56, **NETWORK),
+    "dreamsim": node("NoiseOptimizeDreamSimFeatures", model="ensemble", chunk=8),
+    "clip": node("NoiseOptimizeCLIPFeatures", **CLIP),
+    "clip vision": node(
+        "NoiseOptimizeCLIPVisionFeatures", clip_vision=["seer", 0], tokens="pooled", crop=False, size=0, chunk=8
+    ),
+    "demo": node("NoiseOptimizeLoadDemo", model="few-step (4 steps, cfg 1)"),
+}
+SCORES = {
+    "LPIPS AlexNet": node("NoiseOptimizeLPIPS", network="AlexNet", size=64, **COUNTED, **NETWORK),
+    "LPIPS VGG": node("NoiseOptimizeLPIPS", network="VGG", size=32, **COUNTED, **NETWORK),
+    "LPIPS SqueezeNet": node("NoiseOptimizeLPIPS", network="SqueezeNet", size=64, **COUNTED, **NETWORK),
+    "CLIP Score": node("NoiseOptimizeCLIPScore", prompt=PROMPT, **COUNTED, **CLIP),
+    "HPSv2.1": node("NoiseOptimizePreference", prompt=PROMPT, model="HPSv2.1", **COUNTED, **NETWORK),
+    "PickScore": node("NoiseOptimizePreference", prompt=PROMPT, model="PickScore", **COUNTED, **NETWORK),
+    "Aesthetic": node("NoiseOptimizeAesthetic", **COUNTED, **NETWORK),
+    "Detail Guard": node("NoiseOptimizeDetailGuard", **COUNTED),
+    "Demo Score": node("NoiseOptimizeDemoScore", prompt="a cat", **COUNTED),
+}
+OBJECTIVES = SCORES | {f"Diversity {name}": diversity(name, output=2 if name == "demo" else 0) for name in FEATURES}
+ON_LARGER = ("Diversity demo", "Demo Score")  # these see pictures of 64 x 64 at least; 32 x 32 do for the rest
+
+
+@pytest.fixture(scope="module")
+def weights(server):
+    server.run({"networks": node("TinyNetworks")})
+
+
+def test_none_is_forgotten(server):
+    known = {"NoiseOptimizeDiversity", "NoiseOptimizeCombine"}  # what features and scores go through
+    known |= {each["class_type"] for each in (FEATURES | SCORES).values()}
+    nodes = server.get("object_info")
+    sockets = {"NOISE_OPTIMIZE_FEATURES", "NOISE_OPTIMIZE_OBJECTIVE"}
+    assert known == {name for name, described in nodes.items() if sockets & set(described["output"])}
+    for name, choice in (("NoiseOptimizeLPIPS", "network"), ("NoiseOptimizePreference", "model")):
+        (kind, options) = nodes[name]["input"]["required"][choice]
+        chosen = {each["inputs"][choice] for each in SCORES.values() if each["class_type"] == name}
+        assert chosen == set(options["options"] if kind == "COMBO" else kind)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "alpha", "odd"),
+    [("sdxl", 0.0, False), ("flux_schnell", 0.2, False), ("sdxl", 0.2, True), ("flux_schnell", 0.0, True)],
+    ids=["UNet white", "DiT pink", "UNet pink", "DiT white"],
+)
+def test_every_objective_rises_by_the_stated_margin(server, weights, architecture, alpha, odd):
+    wires = optimise_graph(architecture, batch=2, steps=1) | FEATURES
+    wires["noise"] = node("NoiseOptimizePinkNoise", seed=1, alpha=alpha, spectrum="paper")
+    wires["seer"] = node("TinyCLIPVision")
+    wires["latent_image"] = node("TinyLatent", architecture=architecture, height=4, width=4, batch=2)
+    wires["larger"] = node("TinyLatent", architecture=architecture, height=8, width=8, batch=2)
+    names = list(OBJECTIVES)[odd::2]
+    for name in names:
+        size = {"latent_image": ["larger", 0]} if name in ON_LARGER else {}
+        wires[name] = node("NoiseOptimizeCombine", **{"objectives.objective_1": [f"only {name}", 0]})
+        wires[f"only {name}"] = OBJECTIVES[name]
+        wires[f"run {name}"] = optimise(name, iterations=ITERATIONS[architecture], **size)
+        wires[f"text {name}"] = node("PreviewAny", source=[f"run {name}", 4])
+    run = server.run(wires)
+    short = {}
+    for name in names:
+        ((before, after),) = before_and_after(run.text(f"text {name}")).values()
+        if after - before < MARGINS.get(name, SHARE * min(before, 1 - before)):
+            short[name] = before, after
+    assert not short
