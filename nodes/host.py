@@ -14,7 +14,9 @@ import contextlib
 import copy
 import logging
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import comfy.k_diffusion.deis
@@ -156,6 +158,16 @@ def run_in_session(
         raise
 
 
+@dataclass(eq=False)
+class Call:
+    """What a graph holds of one call of the model, to make it again."""
+
+    executor: Any
+    leaves: list[Any]
+    options: dict[str, Any]
+    deferred: Deferred | None
+
+
 class Session(comfy.samplers.Sampler):
     """What body gets: an open guider session. `callback(step, x0, x, steps)`, when set, is called at each step."""
 
@@ -177,7 +189,7 @@ class Session(comfy.samplers.Sampler):
         self._body, self._decoder, self._rng, self._networks = body, decoder, rng, networks
         self._original, self._twin = sampler.sampler, None
         self._chunks_agree: bool | None = None
-        self._calls = 0
+        self._calls, self._held = 0, weakref.WeakSet()
 
     # The host calls this once; all else happens inside.
     def sample(
@@ -209,6 +221,8 @@ class Session(comfy.samplers.Sampler):
             try:
                 self.result = self._body(self)
             finally:
+                for held in self._held:  # a sampler may keep tensors where the graph finds them: a cycle without end
+                    vars(held).clear()
                 self._guider = self._twin = self._latent = self._mask = self._options = self._body = None
         return noise
 
@@ -340,20 +354,23 @@ class Session(comfy.samplers.Sampler):
         layers = len(options.get("cond_or_uncond", (0,)))
         divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
         divisible = divisible and (deferred is None or deferred.divisible)
+        this = Call(executor, leaves, options, deferred)
+        self._held.add(this)
+        wanted = [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors]
 
         def call(*rows: Tensor) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            filled = list(leaves)
+            filled = list(this.leaves)
             for i, row in zip(tensors, rows, strict=True):
                 filled[i] = layers_of(row, divisible)
             x, t, conds = tree_unflatten(filled, tree)
             concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
             with training():
-                control = deferred(*control) if deferred else control
-                output = executor(x, t, concat, crossattn, control, dict(options), **conds)
+                control = this.deferred(*control) if this.deferred else control
+                output = this.executor(x, t, concat, crossattn, control, dict(this.options), **conds)
             return rows_of(output, layers) if divisible else output
 
-        return call, [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors], divisible
+        return call, wanted, divisible
 
     def _sampler(self) -> Any:
         if self._twin is None:

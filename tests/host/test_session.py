@@ -1,6 +1,8 @@
 """A session gives what the host gives, a gradient besides, and leaves nothing behind."""
 
 import gc
+import types
+import weakref
 
 import comfy.model_management
 import comfy.sample
@@ -231,6 +233,28 @@ def test_the_twentieth_run_keeps_no_more_memory_than_the_second():
         gradients.run(wired, "euler", sigmas, latent, gradient_of)
         live.append(live_bytes())
     assert live[19] == live[1], live
+
+
+def sample_that_remembers(model, x, sigmas, extra_args=None, callback=None, disable=None, **_):
+    """Euler of another pack, whose state lies in the options of the model and holds the latest x."""
+    state = extra_args["model_options"]["transformer_options"]["state"] = types.SimpleNamespace()
+    for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        x = x + (x - model(x, sigma * x.new_ones(len(x)), **extra_args)) / sigma * (after - sigma)
+        state.x = x
+    return x
+
+
+@pytest.mark.parametrize("memory", ["fast", "low"])
+def test_a_sampler_that_remembers_in_the_models_options_keeps_no_memory(memory):
+    sampler, live = comfy.samplers.KSAMPLER(sample_that_remembers), []
+    for _ in range(4):
+        wired, sigmas, latent = make("eps")
+        gradients.run(wired, sampler, sigmas, latent, gradient_of, memory=memory)
+        model = weakref.ref(wired.model_patcher.model)
+        del wired
+        live.append(live_bytes())
+    assert live[3] == live[1], live
+    assert model() is None
 
 
 def test_weights_of_inference_mode_are_used_where_they_are():
