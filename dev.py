@@ -142,7 +142,7 @@ def lint(*arguments: str) -> None:
 
 
 def test(*arguments: str) -> None:
-    """Lint, types and every test, one process and one ComfyUI for each core; with arguments, pytest alone with those."""
+    """Lint, types and every test, a process and a ComfyUI for each core; with arguments, pytest alone with those."""
     if not arguments:
         lint()
         arguments = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")

@@ -39,6 +39,7 @@ def load(name: str = "student", folder: Path = ASSETS) -> Demo:
     state = load_file(folder / "prompts.safetensors")
     prompts = Prompts(len(state["pooled"]) - 1)
     model, decoder = flux(), Autoencoder.from_export(load_file(folder / "vae.safetensors"))
+    decoder = decoder.to(memory_format=torch.channels_last)
     model.load_state_dict({key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()})
     prompts.load_state_dict({key: value.float() for key, value in state.items()})
     for part in (model, prompts, decoder):
