@@ -34,7 +34,7 @@ from noise_optimize.objectives.objective import Batch, Objective
 from noise_optimize.objectives.statistics import STATISTICS, kernel
 
 SET = 4
-SCORE_TARGET = 0.9
+QUALITY, SCORE_TARGET = 4.0, 0.97  # weight of the score beside a diversity of weight 1; what it is raised to
 log = logging.getLogger("evaluate")
 
 
@@ -74,15 +74,15 @@ class Bench:
         parts = [demo.sample(n, r, **options) for n, r in zip(noise.split(64), self.rows.split(64))]
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "pictures")))
 
-    def objective(self, features: Features, statistic: str, weight: float = 1.0, quality: float = 0.0) -> Objective:
-        whole = Sets(features=features, statistic=statistic, weight=weight)
+    def objective(self, features: Features, statistic: str, quality: float = QUALITY) -> Objective:
+        whole: Objective = Sets(features=features, statistic=statistic)
         if quality:
             sets = len(self.rows) / SET
             whole = whole + DemoScore(network=self.score, prompt=self.rows, weight=quality * sets, target=SCORE_TARGET)
         return whole
 
     def optimised(
-        self, objective: Objective, settings: Settings, at: tuple[int, ...]
+        self, objective: Objective, settings: Settings, at: tuple[int, ...], start: Tensor | None = None
     ) -> dict[int, tuple[Batch, Tensor]]:
         """The batch and its noise after each number of iterations in `at`: each set as it then is."""
         kept: dict[int, tuple[Batch, Tensor]] = {}
@@ -95,19 +95,24 @@ class Bench:
             if progress.step.iteration in at:
                 kept[progress.step.iteration] = (progress.batch, latest[0])
 
-        latest = [self.noise]
-        optimize(generate, objective, self.noise, settings, on_step)
+        start = self.noise if start is None else start
+        latest = [start]
+        optimize(generate, objective, start, settings, on_step)
         return kept
 
     @torch.no_grad()
-    def searched(self, candidates: int) -> tuple[Batch, Tensor]:
-        """For each set the four most different of several white noises, by the features (arXiv 2508.15773)."""
+    def searched(self, candidates: int, quality: float = 0.0) -> tuple[Batch, Tensor]:
+        """For each set the best four of several white noises: score times `quality`, and how they differ in features.
+
+        Every candidate is sampled to the end, the costliest and best form of arXiv 2508.15773.
+        """
         chosen = []
         for number, row in enumerate(self.rows[::SET].tolist()):
             noise = torch.randn(candidates, *models.SHAPE, generator=generator(5000 + number))
             batch = self.student.sample(noise, torch.full((candidates,), row))
             distance = 1 - kernel(batch.features(self.features))
-            chosen.append(noise[select(torch.zeros(candidates), distance.fill_diagonal_(0), SET)])
+            score = self.score(batch.pictures).softmax(1)[:, row].clamp(max=SCORE_TARGET)
+            chosen.append(noise[select(quality * score, distance.fill_diagonal_(0), SET)])
         noise = torch.cat(chosen)
         return self.sampled(self.student, noise), noise
 
@@ -167,15 +172,21 @@ def evaluate(seeds: int, out: Path) -> dict:
     record("search, student", {
         f"best 4 of {n}": lambda n=n: bench.searched(n)[0].pictures for n in (16, 64)
     })  # fmt: skip
+    record("search + score, student", {
+        f"best 4 of {n}": lambda n=n: bench.searched(n, QUALITY)[0].pictures for n in (16, 64)
+    })  # fmt: skip
 
     budgets, shares = (2, 5, 10, 20), {}
-    for name, quality, basis in (
-        ("dpp", 0.0, "full"), ("dpp + score", 2.0, "full"), ("dpp + score, low frequency", 2.0, "low frequency"),
-    ):  # fmt: skip
+    for name, quality, basis, start in (
+        ("dpp", 0.0, "full", bench.noise),
+        ("dpp + score", QUALITY, "full", bench.noise),
+        ("dpp + score, low frequency", QUALITY, "low frequency", bench.noise),
+        ("dpp + score, from search of 16", QUALITY, "full", bench.searched(16, QUALITY)[1]),
+    ):
         settings = Settings(iterations=max(budgets), basis=basis, rollback=1.0)
-        made = bench.optimised(bench.objective(bench.features, "dpp", quality=quality), settings, budgets)
+        made = bench.optimised(bench.objective(bench.features, "dpp", quality), settings, budgets, start)
         record(f"optimised, {name}", {f"{k} iterations": lambda b=b: b.pictures for k, (b, _) in made.items()})
-        shares[name] = {k: band_change(bench.noise, noise).mean(0).tolist() for k, (_, noise) in made.items()}
+        shares[name] = {k: band_change(start, noise).mean(0).tolist() for k, (_, noise) in made.items()}
     results["share of the change in low, mid, high third"] = shares
     whole = torch.randn(64, *models.SHAPE, generator=generator(6))
     results["share of white noise in low, mid, high third"] = (
@@ -192,7 +203,7 @@ def evaluate(seeds: int, out: Path) -> dict:
     }  # fmt: skip
     record("objectives, each with score, 10 iterations", {
         name: lambda f=f, s=s: bench.optimised(
-            bench.objective(f, s, quality=2.0), Settings(iterations=10, rollback=1.0), (10,)
+            bench.objective(f, s), Settings(iterations=10, rollback=1.0), (10,)
         )[10][0].pictures
         for name, (f, s) in objectives.items()
     })  # fmt: skip
@@ -213,6 +224,7 @@ def plot(results: dict, out: Path) -> None:
         ("before", "teacher", "s-", "teacher, guidance 1 to 3"),
         ("noise spectra, student", "alpha", ".-", "alpha 0.05 to 0.5"),
         ("search, student", "best", "v-", "search, 16 and 64"),
+        ("search + score, student", "best", "^-", "search with score, 16 and 64"),
     ]  # fmt: skip
     groups += [(name, "", "o-", name) for name in results if name.startswith("optimised")]
     for group, prefix, mark, label in groups:

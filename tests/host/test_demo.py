@@ -92,7 +92,7 @@ def test_the_student_is_good_and_less_varied_than_its_teacher(bench, student):
 
 
 def test_optimisation_recovers_variety_and_keeps_the_prompt(bench, student):
-    objective = bench.objective(bench.features, "dpp", quality=2.0)
+    objective = bench.objective(bench.features, "dpp")
     made = bench.judged(bench.optimised(objective, Settings(iterations=10, rollback=1.0), (10,))[10][0].pictures)
     assert made["pairwise"] >= 1.3 * student["pairwise"]
     assert made["vendi"] >= 1.3 * student["vendi"]
