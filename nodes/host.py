@@ -34,7 +34,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..noise.gradient import MemoryBudget, RecomputationError, Writes, recompute, rescaled
 from ..noise.inference import normal, normal_tensors
 from .differentiable import MemberNoise, Twins
-from .host_control import Deferred, deferred_controls
+from .host_control import Deferred, control_networks, deferred_controls
+from .host_hooks import hooks_in_force, hooks_of, rewind_hooks
 from .host_model import (
     casting,
     constant_conds,
@@ -166,6 +167,7 @@ class Call:
     leaves: list[Any]
     options: dict[str, Any]
     deferred: Deferred | None
+    hooks: Callable[[], None]
 
 
 class Session(comfy.samplers.Sampler):
@@ -199,12 +201,13 @@ class Session(comfy.samplers.Sampler):
         self.shape = tuple(noise.shape)
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
-            roots = [vars(guider), self._original, *self._networks]
+            controls = control_networks(guider)
+            roots = [vars(guider), self._original, *self._networks, *controls]
             if self.vae is not None:
                 roots += [self._decoder, vars(self.vae)]
             stack.enter_context(normal_tensors(roots))
             stack.enter_context(no_silent_fallback())
-            stack.enter_context(casting(patcher.model for patcher in self._patchers()))
+            stack.enter_context(casting([*(patcher.model for patcher in self._patchers()), *controls]))
             stack.enter_context(deferred_controls(guider, KEY))
             self._sigmas, self._latent, self._mask = (
                 t if t is None else normal(t) for t in (sigmas, latent_image, denoise_mask)
@@ -242,6 +245,7 @@ class Session(comfy.samplers.Sampler):
 
         def run(noise: Tensor) -> Tensor:
             self._calls = 0
+            rewind_hooks(self._guider)
             noise = noise.to(self.device, torch.promote_types(noise.dtype, torch.float32))
             options = comfy.model_patcher.create_model_options_clone(self._options)
             latents = sampler.sample(
@@ -354,7 +358,7 @@ class Session(comfy.samplers.Sampler):
         layers = len(options.get("cond_or_uncond", (0,)))
         divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
         divisible = divisible and (deferred is None or deferred.divisible)
-        this = Call(executor, leaves, options, deferred)
+        this = Call(executor, leaves, options, deferred, hooks_in_force(executor.class_obj.current_patcher))
         self._held.add(this)
         wanted = [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors]
 
@@ -365,6 +369,7 @@ class Session(comfy.samplers.Sampler):
                 filled[i] = layers_of(row, divisible)
             x, t, conds = tree_unflatten(filled, tree)
             concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
+            this.hooks()
             with training():
                 control = this.deferred(*control) if this.deferred else control
                 output = this.executor(x, t, concat, crossattn, control, dict(this.options), **conds)
@@ -390,6 +395,9 @@ class Session(comfy.samplers.Sampler):
 
     def _choose_memory(self) -> None:
         """Settle `auto` once a first run has measured what a graph takes."""
+        if self.memory != "low" and hooks_of(self._guider):
+            self.memory = "low"
+            logging.info("Noise Optimize: memory is low, because a hook on a conditioning changes the model's weights.")
         if self.memory == "auto" and self._model_budget.per_sample and self._calls:
             batch, limit = self.shape[0], self._model_budget.limit
             graph = batch * (self._calls * self._model_budget.per_sample + (self._decoder_budget.per_sample or 0))

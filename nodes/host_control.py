@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfy.patcher_extension import WrappersMP
-from torch import Tensor, is_grad_enabled
+from torch import Tensor, is_grad_enabled, nn
 
 from .host_model import overridden
 
@@ -49,15 +49,24 @@ def deferred_controls(guider: Any, key: str) -> Iterator[None]:
         divisible = all(type(c).__module__.startswith("comfy.") and pictures(c) == 1 for c in chain(control))
         return Deferred(compute, (x, t, cond), layers, options, divisible)
 
-    conds = [cond for conds in guider.conds.values() for cond in conds]
-    controls = {id(cond["control"]): cond["control"] for cond in conds if cond.get("control")}
-    with overridden(controls.values(), "get_control", defer):
-        try:
-            yield
-        except BaseException:  # the host cleans up only after success
-            for control in controls.values():
-                control.cleanup()
-            raise
+    controls = controls_of(guider)
+    with overridden(controls, "get_control", defer), contextlib.ExitStack() as after_error:
+        for control in controls:
+            after_error.callback(control.cleanup)
+        yield
+        after_error.pop_all()  # the host itself cleans up, but only after success
+
+
+def controls_of(guider: Any) -> list[Any]:
+    """The ControlNets wired to guider, of each chain the last."""
+    conds = (cond for conds in guider.conds.values() for cond in conds)
+    return list({id(cond["control"]): cond["control"] for cond in conds if cond.get("control")}.values())
+
+
+def control_networks(guider: Any) -> list[nn.Module]:
+    """The networks of all ControlNets; a Control-LoRA builds its own on the model's weights, for one sampling."""
+    networks = (getattr(link, "control_model", None) for control in controls_of(guider) for link in chain(control))
+    return [network for network in networks if network is not None]
 
 
 def chain(control: Any) -> Iterator[Any]:

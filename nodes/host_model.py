@@ -11,13 +11,15 @@ from typing import Any
 
 import comfy.model_management
 import torch
+from comfy.controlnet import ControlLoraOps
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ..noise.affine import affine
 from ..noise.gradient import VERIFY_TOLERANCE, recompute
 
-AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d)
+CONTROL_LORA = (ControlLoraOps.Linear, ControlLoraOps.Conv2d)
+AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, *CONTROL_LORA)
 
 
 def rows_of(tensor: Tensor, layers: int) -> Tensor:
@@ -92,17 +94,22 @@ def casting(networks: Iterable[nn.Module]) -> Iterator[None]:
     """Within it, a layer whose weight the host brings for each call keeps no copy of it for the backward pass.
 
     Where a model is loaded in part, patched on the fly, or stored in fewer bits, the host's layers cast their weight in
-    `forward_comfy_cast_weights` and drop it. A graph would hold the copies, and so the whole model that did not fit;
-    with asynchronous offloading they lie in buffers that other layers overwrite. So the backward pass casts again.
+    `forward_comfy_cast_weights`, those of a Control-LoRA in `forward`, and drop it. A graph would hold the copies, and
+    so the whole model that did not fit; with asynchronous offloading they lie in buffers that other layers overwrite.
+    So the backward pass casts again.
     """
     name = "forward_comfy_cast_weights"
-    modules = {id(module): module for network in networks for module in network.modules()}
-    with overridden((module for module in modules.values() if hasattr(module, name)), name, _cast):
+    modules = {id(module): module for network in networks for module in network.modules()}.values()
+    with (
+        overridden((module for module in modules if hasattr(module, name)), name, _cast),
+        overridden((module for module in modules if isinstance(module, CONTROL_LORA)), "forward", _cast),
+    ):
         yield
 
 
 def _cast(layer: Any, forward: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    weight, patched = layer.weight, layer.weight_function or layer.bias_function
+    weight = layer.weight
+    patched = layer.weight_function or layer.bias_function or getattr(layer, "up", None) is not None
     as_it_is = type(weight) is nn.Parameter and weight.device == input.device and weight.dtype == input.dtype
     if weight is None or (as_it_is and not patched):
         return forward(input, *args, **kwargs)

@@ -1,54 +1,16 @@
-"""ControlNets of the host, tiny and with random weights, read by its own loader and wired by its own node."""
+"""The gradient through ControlNets, and that nothing of them is kept or left behind."""
 
 import gc
 
-import comfy.cldm.cldm
-import comfy.controlnet
-import comfy.ldm.flux.controlnet
 import comfy.model_management
-import comfy.ops
-import comfy.supported_models
+import comfy.samplers
 import host_gradients as gradients
-import nodes
 import pytest
 import tiny_models
 import torch
+from tiny_controlnets import control_lora, control_of, wire
 
 STEP = 3e-2
-SIZE = 8  # of the latent
-
-
-def controlnet(name, seed=5):
-    """A ControlNet with the sizes of a tiny model; no weight of it is zero, as a trained one's are not."""
-    row = tiny_models.ARCHITECTURES[name]
-    config = getattr(comfy.supported_models, row.model)(row.network).unet_config
-    config = config | {"operations": comfy.ops.disable_weight_init, "dtype": torch.float32}
-    if name == "flux_schnell":
-        network = comfy.ldm.flux.controlnet.ControlNetFlux(**config | {"mlp_ratio": 4.0})
-    else:
-        config["hint_channels"] = config.pop("out_channels") - 1
-        network = comfy.cldm.cldm.ControlNet(**config)
-    weights = tiny_models.randomise(network, seed).state_dict()
-    weights = {key.replace("_norm.weight", "_norm.scale"): value for key, value in weights.items()}
-    return comfy.controlnet.load_controlnet_state_dict(weights)
-
-
-def wire(name, pictures=1, batch=3, chain=1, percent=(0.0, 1.0), prompts=None):
-    """Guider and latent as earlier nodes of a graph hand them over."""
-    with torch.inference_mode():
-        positive, negative = (tiny_models.conditioning(name, seed, prompts or batch) for seed in (0, 1))
-        apply = nodes.ControlNetApplyAdvanced().apply_controlnet
-        for link in range(chain):
-            source = tiny_models.generator(20 + link)
-            image = torch.rand(pictures if link == 0 else 1, SIZE * 8, SIZE * 8, 3, generator=source)
-            positive, negative = apply(positive, negative, controlnet(name, 5 + link), image, 0.8, *percent)
-        return gradients.guider(tiny_models.model(name), positive, negative, 2.0), tiny_models.latent(
-            name, SIZE, SIZE, batch
-        )
-
-
-def control_of(wired):
-    return wired.original_conds["positive"][0]["control"]
 
 
 def run(wired, latent, body, steps=2, **settings):
@@ -56,7 +18,11 @@ def run(wired, latent, body, steps=2, **settings):
 
 
 def error(wired, latent, **settings):
-    return run(wired, latent, lambda session: gradients.relative_error(session, torch.float32, STEP), **settings)
+    def body(session):
+        with torch.enable_grad():
+            return gradients.relative_error(session, torch.float32, STEP)
+
+    return run(wired, latent, body, **settings)
 
 
 def gradient(session):
@@ -192,3 +158,13 @@ def test_a_picture_for_each_sample_needs_the_whole_set():
     wired, latent = wire("sd15", pictures=3, chain=2, prompts=1)
     with pytest.raises(ValueError, match="ControlNet picture per sample needs the whole set"):
         run(wired, latent, gradient, members=([1], 3))
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+@pytest.mark.parametrize("chain", [1, 3])
+def test_the_gradient_of_a_control_lora_is_that_of_finite_differences(memory, chain):
+    wired, latent = wire("sd15", batch=2, chain=chain, make=control_lora)
+    with_it, plain = (run(w, latent, gradient) for w in (wired, gradients.tiny_guider("sd15", 2.0, 2)))
+    assert (with_it - plain).norm() > 0.05 * plain.norm(), "the ControlNet counts"
+    with torch.inference_mode():  # as nodes run: the host builds this ControlNet within the session
+        assert error(wired, latent, memory=memory) < 1e-2

@@ -13,11 +13,14 @@ import comfy.ops
 import comfy.supported_models
 import host_gradients as gradients
 import pytest
+import tiny_controlnets
 import tiny_models
 import torch
+from comfy.controlnet import ControlLoraOps
 
 STEPS = 2
 SHARE = 0.3  # of the model's size may be loaded
+CONTROL_LORA = (ControlLoraOps.Linear, ControlLoraOps.Conv2d)
 
 
 class Stream:
@@ -119,6 +122,29 @@ def test_the_gradient_of_a_model_that_is_loaded_in_part_is_that_of_finite_differ
         memory=memory,
     )
     assert error < 1e-2
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_a_control_lora_on_a_model_that_is_loaded_in_part_has_the_gradient_of_the_whole(streams, memory, monkeypatch):
+    """It shares the weights of the model, wherever they lie."""
+    wired, _ = tiny_controlnets.wire("sd15", batch=2, make=tiny_controlnets.control_lora)
+    whole, room = gradient(wired, "sd15", memory)
+    control, layers = tiny_controlnets.control_of(wired), []
+    build = control.pre_run
+
+    def pre_run(*args):
+        build(*args)
+        layers[:] = [m for m in control.control_model.modules() if isinstance(m, CONTROL_LORA)]
+        for layer in layers:
+            layer.weight = Elsewhere(layer.weight.data, requires_grad=False)
+
+    monkeypatch.setattr(control, "pre_run", pre_run)
+    part, kept = gradient(wired, "sd15", memory)
+    assert len(layers) > 10 and streams
+    assert (part - whole).norm() < 1e-5 * whole.norm()
+    _, ordinary = gradient(tiny_controlnets.wire("sd15", batch=2)[0], "sd15", memory)
+    assert room is None or kept <= room <= ordinary, "the graph holds no weights"
+    assert not any("forward" in vars(layer) for layer in layers)
 
 
 class Packed(torch.Tensor):
