@@ -151,8 +151,8 @@ def test(*arguments: str) -> None:
 
 
 def demo(*arguments: str) -> None:
-    """The demo, on the small models that come with the pack."""
-    run(python_of(ENVIRONMENT), ROOT / "tests" / "demo" / "run.py", *arguments)
+    """The demo, on the small models that come with the pack: on one thread, as their tensors are too small for more."""
+    run(python_of(ENVIRONMENT), ROOT / "tests" / "demo" / "run.py", *arguments, OMP_NUM_THREADS="1")
 
 
 def bench(*arguments: str) -> None:

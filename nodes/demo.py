@@ -8,7 +8,9 @@ from typing import Any
 import comfy.sd
 import comfy.utils
 import torch
+from comfy.taesd.taesd import Block
 from comfy_api.v0_0_2 import io
+from torch import Tensor, nn
 
 from ..objectives.demo_score import DemoScore
 from ..objectives.features.demo import DemoFeatures, load_tower
@@ -57,7 +59,32 @@ class LoadDemo(io.ComfyNode):
             str(FOLDER / f"{MODELS[model]}.safetensors"), model_options={"dtype": torch.float32}
         )
         vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(FOLDER / "vae.safetensors")), dtype=torch.float32)
+        for part in (vae.first_stage_model.taesd_encoder, vae.first_stage_model.taesd_decoder):
+            drop_zeros(part)
         return io.NodeOutput(patcher, vae, DemoFeatures(load_tower(FOLDER / "features.safetensors")))
+
+
+@torch.no_grad()
+def drop_zeros(layers: nn.Sequential) -> None:
+    """Takes out of a TAESD the channels and blocks that are zero: the same function at a tenth of the cost."""
+    kept: Tensor | slice = slice(None)
+
+    def narrow(conv: nn.Conv2d, rows: Tensor | slice) -> None:
+        conv.weight = nn.Parameter(conv.weight[rows][:, kept].clone(), requires_grad=False)
+        if conv.bias is not None:
+            conv.bias = nn.Parameter(conv.bias[rows].clone(), requires_grad=False)
+
+    for place, layer in enumerate(layers):
+        if isinstance(layer, nn.Conv2d):
+            rows = slice(None) if layer is layers[-1] else layer.weight.flatten(1).any(1)
+            narrow(layer, rows)
+            kept = rows
+        elif isinstance(layer, Block):
+            if not any(weight.any() for weight in layer.parameters()):
+                layers[place] = layer.fuse
+            else:
+                for conv in layer.conv[::2]:
+                    narrow(conv, kept)
 
 
 class DemoPrompt(io.ComfyNode):

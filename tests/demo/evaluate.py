@@ -27,10 +27,9 @@ from noise_optimize.noise.search import select
 from noise_optimize.noise.spectrum import band_change
 from noise_optimize.objectives.demo_score import DemoScore
 from noise_optimize.objectives.diversity import Diversity
-from noise_optimize.objectives.features.base import Features
 from noise_optimize.objectives.features.colour import ColourFeatures
 from noise_optimize.objectives.features.latent import LatentFeatures
-from noise_optimize.objectives.objective import Batch, Objective
+from noise_optimize.objectives.objective import Batch, Objective, combine
 from noise_optimize.objectives.statistics import STATISTICS, kernel
 
 SET = 4
@@ -74,15 +73,23 @@ class Bench:
         parts = [demo.sample(n, r, **options) for n, r in zip(noise.split(64), self.rows.split(64))]
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "pictures")))
 
-    def objective(self, features: Features, statistic: str, quality: float = QUALITY) -> Objective:
-        whole: Objective = Sets(features=features, statistic=statistic)
+    def objective(self, *diversities: Sets, quality: float = QUALITY) -> Objective:
+        """The sum of diversities, each weighted for one set, and of the score."""
+        parts: list[Objective] = list(diversities)
         if quality:
-            sets = len(self.rows) / SET
-            whole = whole + DemoScore(network=self.score, prompt=self.rows, weight=quality * sets, target=SCORE_TARGET)
-        return whole
+            weight = quality * len(self.rows) / SET
+            parts.append(DemoScore(network=self.score, prompt=self.rows, weight=weight, target=SCORE_TARGET))
+        return combine(parts)
+
+    def main_diversity(self) -> tuple[Sets, ...]:
+        """What came out best: how the pictures differ to the features, and half as much how the latents do."""
+        return (
+            Sets(features=self.features, statistic="vendi"),
+            Sets(features=LatentFeatures(), statistic="contrastive", weight=0.5),
+        )
 
     def optimised(
-        self, objective: Objective, settings: Settings, at: tuple[int, ...], start: Tensor | None = None
+        self, objective: Objective, settings: Settings, at: tuple[int, ...]
     ) -> dict[int, tuple[Batch, Tensor]]:
         """The batch and its noise after each number of iterations in `at`: each set as it then is."""
         kept: dict[int, tuple[Batch, Tensor]] = {}
@@ -95,9 +102,8 @@ class Bench:
             if progress.step.iteration in at:
                 kept[progress.step.iteration] = (progress.batch, latest[0])
 
-        start = self.noise if start is None else start
-        latest = [start]
-        optimize(generate, objective, start, settings, on_step)
+        latest = [self.noise]
+        optimize(generate, objective, self.noise, settings, on_step)
         return kept
 
     @torch.no_grad()
@@ -157,7 +163,7 @@ def evaluate(seeds: int, out: Path) -> dict:
         "teacher, no guidance": lambda: teacher(1.0),
         **{
             f"teacher, guidance {w:g}": lambda w=w: teacher(w)
-            for w in (1.5, 2.0, 3.0)
+            for w in (1.5, 2.0, 3.0, 4.0)
         },
         "student, white noise": lambda: student,
     })  # fmt: skip
@@ -176,17 +182,18 @@ def evaluate(seeds: int, out: Path) -> dict:
         f"best 4 of {n}": lambda n=n: bench.searched(n, QUALITY)[0].pictures for n in (16, 64)
     })  # fmt: skip
 
-    budgets, shares = (2, 5, 10, 20), {}
-    for name, quality, basis, start in (
-        ("dpp", 0.0, "full", bench.noise),
-        ("dpp + score", QUALITY, "full", bench.noise),
-        ("dpp + score, low frequency", QUALITY, "low frequency", bench.noise),
-        ("dpp + score, from search of 16", QUALITY, "full", bench.searched(16, QUALITY)[1]),
+    budgets, shares = (5, 10, 20, 30), {}
+    alone, both = (Sets(features=bench.features, statistic="vendi"),), bench.main_diversity()
+    for name, diversities, quality, basis in (
+        ("vendi", alone, 0.0, "full"),
+        ("vendi + score", alone, QUALITY, "full"),
+        ("vendi + latents + score", both, QUALITY, "full"),
+        ("vendi + latents + score, low frequency", both, QUALITY, "low frequency"),
     ):
         settings = Settings(iterations=max(budgets), basis=basis, rollback=1.0)
-        made = bench.optimised(bench.objective(bench.features, "dpp", quality), settings, budgets, start)
+        made = bench.optimised(bench.objective(*diversities, quality=quality), settings, budgets)
         record(f"optimised, {name}", {f"{k} iterations": lambda b=b: b.pictures for k, (b, _) in made.items()})
-        shares[name] = {k: band_change(start, noise).mean(0).tolist() for k, (_, noise) in made.items()}
+        shares[name] = {k: band_change(bench.noise, noise).mean(0).tolist() for k, (_, noise) in made.items()}
     results["share of the change in low, mid, high third"] = shares
     whole = torch.randn(64, *models.SHAPE, generator=generator(6))
     results["share of white noise in low, mid, high third"] = (
@@ -196,16 +203,19 @@ def evaluate(seeds: int, out: Path) -> dict:
     print("white noise:", results["share of white noise in low, mid, high third"])
 
     objectives = {
-        "features pairwise": (bench.features, "pairwise"), "features dpp": (bench.features, "dpp"),
-        "features vendi": (bench.features, "vendi"), "features contrastive": (bench.features, "contrastive"),
-        "colour dpp": (ColourFeatures(), "dpp"), "latent contrastive": (LatentFeatures(), "contrastive"),
-        "latent dpp": (LatentFeatures(), "dpp"),
+        f"{name} {statistic}": Sets(features=seen, statistic=statistic)
+        for name, seen, statistic in (
+            ("features", bench.features, "pairwise"), ("features", bench.features, "dpp"),
+            ("features", bench.features, "vendi"), ("features", bench.features, "contrastive"),
+            ("colour", ColourFeatures(), "dpp"), ("latent", LatentFeatures(), "contrastive"),
+            ("latent", LatentFeatures(), "dpp"),
+        )
     }  # fmt: skip
     record("objectives, each with score, 10 iterations", {
-        name: lambda f=f, s=s: bench.optimised(
-            bench.objective(f, s), Settings(iterations=10, rollback=1.0), (10,)
+        name: lambda d=d: bench.optimised(
+            bench.objective(d), Settings(iterations=10, rollback=1.0), (10,)
         )[10][0].pictures
-        for name, (f, s) in objectives.items()
+        for name, d in objectives.items()
     })  # fmt: skip
 
     results["seconds"] = time.perf_counter() - began
@@ -221,7 +231,7 @@ def plot(results: dict, out: Path) -> None:
     figure = Figure((10, 4.2), layout="constrained")
     frontier, alphas = figure.subplots(1, 2)
     groups = [
-        ("before", "teacher", "s-", "teacher, guidance 1 to 3"),
+        ("before", "teacher", "s-", "teacher, guidance 1 to 4"),
         ("noise spectra, student", "alpha", ".-", "alpha 0.05 to 0.5"),
         ("search, student", "best", "v-", "search, 16 and 64"),
         ("search + score, student", "best", "^-", "search with score, 16 and 64"),

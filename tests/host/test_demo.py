@@ -85,15 +85,19 @@ def test_the_judge_is_right_on_real_drawings_rare_looks_included(bench):
     assert (right.double().mean(0) > 0.95).all()
 
 
-def test_the_student_is_good_and_less_varied_than_its_teacher(bench, student):
+def test_the_student_is_recognised():
+    many = evaluate.Bench(seeds=12)
+    assert many.judged(many.sampled(many.student, many.noise).pictures)["adherence"] >= 0.9
+
+
+def test_the_student_is_less_varied_than_its_teacher(bench, student):
     free = bench.judged(bench.sampled(bench.teacher, bench.noise, steps=models.TEACHER_STEPS).pictures)
-    assert student["adherence"] >= 0.78
     assert student["vendi"] < 0.8 * free["vendi"]
 
 
 def test_optimisation_recovers_variety_and_keeps_the_prompt(bench, student):
-    objective = bench.objective(bench.features, "dpp")
-    made = bench.judged(bench.optimised(objective, Settings(iterations=10, rollback=1.0), (10,))[10][0].pictures)
+    objective = bench.objective(*bench.main_diversity())
+    made = bench.judged(bench.optimised(objective, Settings(iterations=20, rollback=1.0), (20,))[20][0].pictures)
     assert made["pairwise"] >= 1.3 * student["pairwise"]
-    assert made["vendi"] >= 1.3 * student["vendi"]
-    assert made["adherence"] >= student["adherence"] - 0.08
+    assert made["vendi"] >= 1.35 * student["vendi"]
+    assert made["adherence"] >= student["adherence"] - 0.05
