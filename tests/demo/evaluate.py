@@ -244,13 +244,13 @@ def plot(results: dict, out: Path) -> None:
         row = results["before"][name]
         frontier.plot(row["vendi"], row["adherence"], mark, ms=10, label=name)
     frontier.set(xlabel="Vendi score of 4, by the judge", ylabel="shows the prompt, by the judge")
-    frontier.legend(fontsize=7)
+    frontier.legend(fontsize=6, loc="lower left")
     curve = {0.0: results["before"]["student, white noise"]}
     curve |= {float(n.split()[1]): r for n, r in results["noise spectra, student"].items() if n.startswith("alpha")}
     for key, label in (("vendi", "Vendi score of 4"), ("adherence", "adherence"), ("distance", "distance to real")):
         alphas.plot(list(curve), [row[key] for row in curve.values()], "o-", label=label)
     alphas.set(xlabel="alpha of the starting noise (0: white)")
-    alphas.legend(fontsize=8)
+    alphas.legend(fontsize=8, loc=(0.6, 0.6))
     figure.savefig(out / "frontier.png", dpi=110)
 
 
