@@ -89,9 +89,10 @@ class Bench:
         )
 
     def optimised(
-        self, objective: Objective, settings: Settings, at: tuple[int, ...]
+        self, objective: Objective, settings: Settings, at: tuple[int, ...], start: Tensor | None = None
     ) -> dict[int, tuple[Batch, Tensor]]:
         """The batch and its noise after each number of iterations in `at`: each set as it then is."""
+        start = self.noise if start is None else start
         kept: dict[int, tuple[Batch, Tensor]] = {}
 
         def generate(noise: Tensor) -> Batch:
@@ -102,8 +103,8 @@ class Bench:
             if progress.step.iteration in at:
                 kept[progress.step.iteration] = (progress.batch, latest[0])
 
-        latest = [self.noise]
-        optimize(generate, objective, self.noise, settings, on_step)
+        latest = [start]
+        optimize(generate, objective, start, settings, on_step)
         return kept
 
     @torch.no_grad()
@@ -194,6 +195,11 @@ def evaluate(seeds: int, out: Path) -> dict:
         made = bench.optimised(bench.objective(*diversities, quality=quality), settings, budgets)
         record(f"optimised, {name}", {f"{k} iterations": lambda b=b: b.pictures for k, (b, _) in made.items()})
         shares[name] = {k: band_change(bench.noise, noise).mean(0).tolist() for k, (_, noise) in made.items()}
+    searched, budgets = bench.searched(64, QUALITY)[1], (2, 5, 10, 20)
+    made = bench.optimised(
+        bench.objective(*both), Settings(iterations=max(budgets), rollback=1.0), budgets, start=searched
+    )
+    record("optimised, from search of 64", {f"{k} iterations": lambda b=b: b.pictures for k, (b, _) in made.items()})
     results["share of the change in low, mid, high third"] = shares
     whole = torch.randn(64, *models.SHAPE, generator=generator(6))
     results["share of white noise in low, mid, high third"] = (
