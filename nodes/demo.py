@@ -66,7 +66,7 @@ class LoadDemo(io.ComfyNode):
 
 @torch.no_grad()
 def drop_zeros(layers: nn.Sequential) -> None:
-    """Takes out of a TAESD the channels and blocks that are zero: the same function at a tenth of the cost."""
+    """Takes out of a TAESD the channels and blocks that are zero: the same function at a fraction of the cost."""
     kept: Tensor | slice = slice(None)
 
     def narrow(conv: nn.Conv2d, rows: Tensor | slice) -> None:

@@ -24,6 +24,8 @@ from pack import ROOT
 from PIL import Image, ImageDraw, ImageFont
 from workflow import api
 
+from noise_optimize.objectives.features.demo import Tower
+
 COLUMNS = {"white": "white noise, as usual", "pink": "pink noise, alpha 0.2", "optimised": "optimised noise"}
 SHOWN = ("a house", "a sailing boat", "a flower in a pot", "a hot-air balloon", "a tree", "a fish", "a cat", "a car")
 SCALE, GAP, LABEL = 2, 6, 22
@@ -53,16 +55,16 @@ class QuickStart:
         return {name: done.images(name) for name in pictures}
 
 
-def scores(images: list[Image.Image], prompt: str) -> str:
+def scores(judge: Tower, images: list[Image.Image], prompt: str) -> str:
     """What the judge, which nothing else sees, says of four pictures."""
     pictures = torch.stack([torch.from_numpy(np.array(image)).movedim(-1, 0) for image in images]) / 255
-    seen = judging.attributes(judging.load(), pictures)
+    seen = judging.attributes(judge, pictures)
     right = int((seen[:, judging.WHAT] == drawings.PROMPTS.index(prompt)).sum())
     return f"Vendi {judging.variety(seen)['vendi']:.2f} of 4, recognised {right} of 4"
 
 
-def sheet(rows: dict[str, dict[str, list[Image.Image]]]) -> Image.Image:
-    """Rows of prompts, columns of noise, the scores under each batch."""
+def sheet(rows: dict[str, dict[str, tuple[list[Image.Image], str]]]) -> Image.Image:
+    """Rows of prompts, columns of noise: (pictures, what is written under them)."""
     side = drawings.SIZE * SCALE
     width, height = 4 * side + 3 * GAP, side + LABEL
     page = Image.new("RGB", (3 * width + 4 * 3 * GAP, LABEL + GAP + len(rows) * (height + LABEL + GAP)), "white")
@@ -73,24 +75,25 @@ def sheet(rows: dict[str, dict[str, list[Image.Image]]]) -> Image.Image:
         for row, (prompt, batches) in enumerate(rows.items()):
             y = LABEL + GAP + row * (height + LABEL + GAP)
             pen.text((x, y), prompt if not column else "", "black", font)
-            for k, image in enumerate(batches[name]):
+            images, said = batches[name]
+            for k, image in enumerate(images):
                 big = image.resize((side, side), Image.Resampling.LANCZOS)
                 page.paste(big, (x + k * (side + GAP), y + LABEL))
-            pen.text((x, y + LABEL + side + 2), scores(batches[name], prompt), "dimgrey", font)
+            pen.text((x, y + LABEL + side + 2), said, "dimgrey", font)
     return page
 
 
 def main(prompts: int, iterations: int | None, seed: int, out: Path) -> None:
-    began = time.perf_counter()
+    began, judge = time.perf_counter(), judging.load()
     with tempfile.TemporaryDirectory() as base, Server(Path(base), {"noise_optimize": ROOT}) as server:
         print(f"ComfyUI answers after {time.perf_counter() - began:.0f} s", flush=True)
         graph, rows = QuickStart(server, **({} if iterations is None else {"iterations": iterations})), {}
         for prompt in SHOWN[:prompts]:
             white = graph.run(prompt, seed, 0.0, ("usual", "optimised"))
             pink = graph.run(prompt, seed, 0.2, ("usual",))
-            rows[prompt] = {"white": white["usual"], "pink": pink["usual"], "optimised": white["optimised"]}
-            lines = (f"{name}: {scores(rows[prompt][name], prompt)}" for name in COLUMNS)
-            print(prompt, *lines, sep="\n    ", flush=True)
+            batches = {"white": white["usual"], "pink": pink["usual"], "optimised": white["optimised"]}
+            rows[prompt] = {name: (images, scores(judge, images, prompt)) for name, images in batches.items()}
+            print(prompt, *(f"{name}: {said}" for name, (_, said) in rows[prompt].items()), sep="\n    ", flush=True)
     sheet(rows).save(out)
     print(f"{out.resolve()} after {time.perf_counter() - began:.0f} s")
 

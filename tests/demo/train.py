@@ -241,8 +241,6 @@ def teacher(out: Path, steps: int, batch: int = 128, rate: float = 1.5e-3, dropo
     for step in range(first, steps):
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 200, max(0.02, (steps - step) / (0.2 * steps)))
-        if step % 200 == 199:
-            data = torch.load(out / "latents.pt")
         rows = torch.multinomial(OFTEN[data["prompts"]], batch, generator=generator)
         clean = data["latents"][rows].float()
         noise = torch.randn(clean.shape, generator=generator)
@@ -309,8 +307,6 @@ def student(out: Path, steps: int, batch: int = 128, rate: float = 8e-4) -> None
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(step, steps)
-        if step % 200 == 199:
-            data = torch.load(out / "paths.pt")
         rows = torch.randint(len(data["paths"]), (batch,), generator=generator)
         segment = torch.randint(len(LEVELS) - 1, (batch,), generator=generator)
         begin, end = (data["paths"][rows, segment + k].float() for k in (0, 1))

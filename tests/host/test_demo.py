@@ -1,7 +1,6 @@
 """The shipped demo, through the host's own loaders and on a reduced set of the evaluation, with margins."""
 
 import sys
-from collections.abc import Iterator
 
 import comfy.samplers
 import comfy.supported_models
@@ -23,12 +22,8 @@ SEEDS = 1
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[evaluate.Bench]:
-    """On one thread: tensors this small are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield evaluate.Bench(SEEDS)
-    torch.set_num_threads(threads)
+def bench() -> evaluate.Bench:
+    return evaluate.Bench(SEEDS)
 
 
 @pytest.fixture(scope="module")
