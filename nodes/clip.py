@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..objectives.clip import load_clip
 from ..objectives.features.clip import CLIPFeatures
-from .networks import chunk_input, dtype, folders, precision_input, progress
-from .types import Features
+from ..objectives.pretrained.clip import load_clip
+from .inputs import chunk_input, precision_input
+from .networks import dtype, folders, progress
+from .sockets import Features
 
 MODELS = (
     "ViT-B-32/laion2b_s34b_b79k",

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..noise.gradient import recompute
-from ..noise.inference import normal_tensors
+from ..noise.gradient.inference import normal_tensors
+from ..noise.gradient.recompute import recompute
 from ..objectives.features.base import Features
-from . import types
-from .networks import chunk_input
+from . import sockets
+from .inputs import chunk_input
 
 Tokens = Literal["patches", "pooled"]
 ANY_SIZE = ("dinov2", "dinov3")  # model types whose positions stretch to any number of patches
@@ -116,7 +116,7 @@ class CLIPVisionFeaturesNode(io.ComfyNode):
                 ),
                 chunk_input(),
             ],
-            outputs=[types.Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")],
+            outputs=[sockets.Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")],
         )
 
     @classmethod

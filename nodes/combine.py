@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..objectives.objective import combine
-from .types import Objective
+from .sockets import Objective
 
 MOST = 32
 

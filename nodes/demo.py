@@ -12,10 +12,10 @@ from comfy.taesd.taesd import Block
 from comfy_api.v0_0_2 import io
 from torch import Tensor, nn
 
-from ..objectives.demo_score import DemoScore
+from ..objectives.demo import DemoScore
 from ..objectives.features.demo import DemoFeatures, load_tower
-from .objective_inputs import read_target, target_input, weight_input
-from .types import Features, Objective
+from .inputs import read_target, target_input, weight_input
+from .sockets import Features, Objective
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo"
 MODELS = {"few-step (4 steps, cfg 1)": "student", "teacher (20 steps, cfg 1 to 4)": "teacher"}

@@ -7,8 +7,9 @@ import os
 from comfy_api.v0_0_2 import io
 
 from ..objectives.features import dino, dreamsim
-from .networks import chunk_input, dtype, folders, precision_input, progress
-from .types import Features
+from .inputs import chunk_input, precision_input
+from .networks import dtype, folders, progress
+from .sockets import Features
 
 OUTPUT = Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")
 

@@ -8,8 +8,8 @@ from comfy_api.v0_0_2 import io
 
 from ..objectives.diversity import Diversity
 from ..objectives.statistics import STATISTICS
-from .objective_inputs import read_target, target_input, weight_input
-from .types import Features, Objective
+from .inputs import read_target, target_input, weight_input
+from .sockets import Features, Objective
 
 
 class DiversityNode(io.ComfyNode):

@@ -6,7 +6,7 @@ from comfy_api.v0_0_2 import io
 
 from ..objectives.features.colour import RANGES, ColourFeatures
 from ..objectives.features.latent import LatentFeatures
-from .types import Features
+from .sockets import Features
 
 
 class ColorFeaturesNode(io.ComfyNode):

@@ -12,7 +12,7 @@ import folder_paths
 from comfy_api.v0_0_2 import io
 
 from ..noise import files
-from .noise import FixedNoise, noise_for, parts
+from .latents import FixedNoise, noise_for, parts
 
 SUFFIX = ".safetensors"
 

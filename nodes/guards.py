@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..objectives.guards import DetailGuard
-from .objective_inputs import read_target, target_input, weight_input
-from .types import Objective
+from .inputs import read_target, target_input, weight_input
+from .sockets import Objective
 
 
 class DetailGuardNode(io.ComfyNode):

@@ -8,9 +8,9 @@ from comfy_api.v0_0_2 import io
 
 from ..objectives.diversity import Diversity
 from ..objectives.features.lpips import NETWORKS, LPIPSFeatures, load_lpips
-from .networks import chunk_input, dtype, folders, precision_input, progress
-from .objective_inputs import read_target, target_input, weight_input
-from .types import Objective
+from .inputs import chunk_input, precision_input, read_target, target_input, weight_input
+from .networks import dtype, folders, progress
+from .sockets import Objective
 
 
 class LPIPSNode(io.ComfyNode):

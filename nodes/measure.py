@@ -10,10 +10,11 @@ from comfy.model_management import load_models_gpu
 from comfy_api.v0_0_2 import io, ui
 from torch import Tensor
 
+from ..objectives.batch import PICTURES, Batch
 from ..objectives.diversity import Diversity
 from ..objectives.features.base import Features
-from ..objectives.objective import PICTURES, Batch, Objective, Score
-from . import types
+from ..objectives.objective import Objective, Score
+from . import sockets
 from .networks import patchers
 from .plots import COLOURS, figure_to_image, label_axes, new_figure
 
@@ -38,7 +39,7 @@ class MeasureNode(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The pictures to measure, as one batch."),
-                types.Objective.Input("objective", tooltip="What to measure; Combine Objectives measures several."),
+                sockets.Objective.Input("objective", tooltip="What to measure; Combine Objectives measures several."),
                 io.Image.Input(
                     "before",
                     optional=True,

@@ -11,12 +11,12 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy_api.v0_0_2 import io
 from torch import nn
+
+from .inputs import PRECISIONS
 
 FOLDER = "noise_optimize"
 FOLDERS = (FOLDER, "clip_vision", "text_encoders")
-PRECISIONS = {"auto": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def folders() -> list[str]:
@@ -38,28 +38,6 @@ def dtype(precision: str) -> torch.dtype:
         return chosen
     half = comfy.model_management.should_use_fp16(comfy.model_management.get_torch_device())
     return torch.float16 if half else torch.float32
-
-
-def precision_input() -> io.Combo.Input:
-    return io.Combo.Input(
-        "precision",
-        options=list(PRECISIONS),
-        default="auto",
-        advanced=True,
-        tooltip="Of the network's weights. auto: float16 on a GPU, float32 on the CPU. Gradients are scaled so that "
-        "they do not vanish in float16.",
-    )
-
-
-def chunk_input() -> io.Int.Input:
-    return io.Int.Input(
-        "chunk",
-        default=8,
-        min=1,
-        max=1024,
-        advanced=True,
-        tooltip="Pictures that go through the network at once; fewer need less memory and give the same gradient.",
-    )
 
 
 def patchers(networks: Iterable[Any]) -> list[ModelPatcher]:

@@ -16,16 +16,19 @@ from torch import Tensor
 
 from ..noise.basis import BASES
 from ..noise.optimize import Progress, Result, Settings, named, optimize
-from ..noise.optimizers import OPTIMIZERS, RECIPES
-from ..noise.sequence import alone, in_turn, together
-from ..objectives.objective import PICTURES, Batch, Objective
-from . import history, types
+from ..noise.optimizers import OPTIMIZERS
+from ..noise.recipes import RECIPES
+from ..noise.sets import alone, in_turn, together
+from ..objectives.batch import PICTURES, Batch
+from ..objectives.objective import Objective
+from . import history, sockets
 from .files import described
-from .host import DifferentiableSampler, Session, run_in_session
+from .host.session import Session, run_in_session
+from .host.wires import DifferentiableSampler
+from .latents import FixedNoise, noise_for
 from .measure import to_pictures
 from .monitor import Monitor, to_images
 from .networks import patchers
-from .noise import FixedNoise, noise_for
 
 STOP, KEEP = "stop the graph", "keep the best"
 AS_SET = "as set here"
@@ -58,7 +61,7 @@ class NoiseOptimize(io.ComfyNode):
                 ),
                 io.Sigmas.Input("sigmas", tooltip="The steps. Few are enough here; the noise works with more."),
                 io.Latent.Input("latent_image", tooltip="Size and batch; the batch is optimised together."),
-                types.Objective.Input("objective", tooltip="What to raise: Diversity, Combine Objectives..."),
+                sockets.Objective.Input("objective", tooltip="What to raise: Diversity, Combine Objectives..."),
                 io.Vae.Input("vae", optional=True, tooltip="For pictures, and for objectives that look at pictures."),
                 io.Image.Input(
                     "references",

@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..objectives.clip import load_clip
+from ..objectives.pretrained.clip import load_clip
 from ..objectives.quality import PREFERENCES, aesthetic, clip_score, preference
 from .clip import model_input, other_model_input
-from .networks import chunk_input, dtype, folders, precision_input, progress
-from .objective_inputs import read_target, target_input, weight_input
-from .types import Objective
+from .inputs import chunk_input, precision_input, read_target, target_input, weight_input
+from .networks import dtype, folders, progress
+from .sockets import Objective
 
 CATEGORY = "noise optimize/objectives"
 OUTPUT = Objective.Output(display_name="objective", tooltip="For Noise Optimize, Combine or Measure.")

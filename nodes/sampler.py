@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from .host import MEMORY, DifferentiableSampler
+from .host.wires import MEMORY, DifferentiableSampler
 
 
 class NoiseOptimizeDifferentiableSampler(io.ComfyNode):

@@ -11,14 +11,15 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..noise import search
-from ..noise.sequence import together
-from ..objectives.objective import PICTURES, Batch, Objective
-from . import types
+from ..noise.sets import together
+from ..objectives.batch import PICTURES, Batch
+from ..objectives.objective import Objective
+from . import sockets
 from .files import described
-from .host import Session, run_in_session
+from .host.session import Session, run_in_session
+from .latents import FixedNoise, noise_for
 from .monitor import Monitor, to_images
 from .networks import patchers
-from .noise import FixedNoise, noise_for
 
 NO_VAE = "Noise Search has no pictures: wire a VAE to its vae."
 
@@ -43,7 +44,7 @@ class NoiseSearch(io.ComfyNode):
                 io.Sampler.Input("sampler", tooltip="Any sampler."),
                 io.Sigmas.Input("sigmas", tooltip="The steps."),
                 io.Latent.Input("latent_image", tooltip="Size, and how many candidates are computed at once."),
-                types.Objective.Input(
+                sockets.Objective.Input(
                     "objective",
                     tooltip="What to choose by. Objectives of diversity give the distances, those of quality the "
                     "quality; guards are not used, as there is no start to compare with.",

@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..noise.spectrum import band_shares, frequencies, radial_spectrum, spatial_size
-from .noise import noise_for, sizes
+from .latents import noise_for, sizes
 from .plots import COLOURS, GREY, figure_to_image, label_axes, new_figure
 
 BANDS = ("low", "mid", "high")

@@ -19,9 +19,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..objectives.objective import Batch, Objective, Score, total_loss
+from ..objectives.batch import Batch
+from ..objectives.objective import Objective, Score, total_loss
 from .basis import LOWEST_THIRD, Basis, make_basis, norms, per_sample
-from .optimizers import OPTIMIZERS, Evolution, State, Update, clipped, forget, only
+from .evolution import Evolution
+from .optimizers import OPTIMIZERS, State, Update, clipped, forget, only
 from .prior import Whiteness
 from .spectrum import band_change
 

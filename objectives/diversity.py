@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from .batch import Batch
 from .features.base import Features
-from .objective import Batch, Kind, Objective
+from .objective import Kind, Objective
 from .statistics import STATISTICS, kernel
 
 

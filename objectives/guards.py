@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .batch import PICTURES, Batch
 from .features.pooling import area_pool
-from .objective import PICTURES, Batch, Kind, Objective
+from .objective import Kind, Objective
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 WINDOWS = 16  # local contrast is taken over a sixteenth of the shorter side

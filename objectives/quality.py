@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .clip import Clip, load_clip, load_tower
+from .batch import PICTURES, Batch
 from .features.clip import CLIPFeatures
-from .objective import PICTURES, Batch, Kind, Objective
-from .weights import Progress, Weights, locate, read
+from .objective import Kind, Objective
+from .pretrained.clip import Clip, load_clip, load_tower
+from .pretrained.weights import Progress, Weights, locate, read
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,7 +17,7 @@ class Features(ABC):
     which is the default, or by its settings where it has no weights (a frozen dataclass).
 
     source: "pictures" (B, 3, H, W) in 0..1, or "latents" (B, C, ..., H, W) in the host's own latent units.
-    networks: the pretrained networks it runs, for the host to place; `objectives.networks.run` bounds their memory.
+    networks: the pretrained networks it runs, for the host to place; `pretrained.networks.run` bounds their memory.
     """
 
     name: str = "Features"

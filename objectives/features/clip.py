@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..clip import Clip
+from ..pretrained.clip import Clip
 from .base import Features
 
 

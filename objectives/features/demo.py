@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..networks import run, shared
+from ..pretrained.networks import run, shared
 from .base import Features
 from .pooling import area_pool
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..networks import run, shared
-from ..weights import Progress, Weights, locate, read
+from ..pretrained.networks import run, shared
+from ..pretrained.preprocess import Preprocess
+from ..pretrained.weights import Progress, Weights, locate, read
 from .base import Features
-from .preprocess import Preprocess
 
 Tokens = Literal["patches", "class"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..networks import run, shared
+from ..pretrained.networks import run, shared
+from ..pretrained.preprocess import Preprocess
 from .base import Features
-from .preprocess import Preprocess
 
 MODELS = ("ensemble", "dino_vitb16", "dinov2_vitb14", "clip_vitb32", "open_clip_vitb32", "synclr_vitb16")
 RAW = Preprocess(224, "squash", mean=(0, 0, 0), std=(1, 1, 1))  # dreamsim normalises inside its network

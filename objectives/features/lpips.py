@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..networks import run, shared
-from ..weights import Progress, Weights, locate, read
+from ..pretrained.networks import run, shared
+from ..pretrained.preprocess import Preprocess
+from ..pretrained.weights import Progress, Weights, locate, read
 from .base import Features
-from .preprocess import Preprocess
 
 NETWORKS = {"AlexNet": ("alex", "AlexNet"), "VGG": ("vgg", "VGG16"), "SqueezeNet": ("squeeze", "SqueezeNet1_1")}
 EPSILON = 1e-10  # in lpips's own normalisation of the activations

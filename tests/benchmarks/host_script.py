@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "benchmarks")]
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "benchmarks")]
 
 import comfyui
 import pack

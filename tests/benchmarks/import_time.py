@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import comfyui
 
@@ -21,7 +21,7 @@ HEAVY = ("open_clip", "lpips", "timm", "torchvision", "kornia", "matplotlib", "c
 MARK = "= the pack ="
 START = f"""
 import asyncio, sys
-sys.path[:0] = [{str(comfyui.COMFYUI)!r}, {str(ROOT / "tests")!r}]
+sys.path[:0] = [{str(comfyui.COMFYUI)!r}, {str(ROOT / "tests" / "support")!r}]
 from comfy.cli_args import args
 args.cpu = True
 import nodes, pack

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import pack
 
@@ -33,9 +33,9 @@ def main() -> int:
     args = parser.parse_args()
     pack.register()
     from noise_optimize.noise.optimize import Progress, Settings, optimize
+    from noise_optimize.objectives.batch import Batch
     from noise_optimize.objectives.diversity import Diversity
     from noise_optimize.objectives.features.latent import LatentFeatures
-    from noise_optimize.objectives.objective import Batch
 
     torch.manual_seed(0)
     width = 128

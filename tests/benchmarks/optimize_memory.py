@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[1] / "support"
 sys.path.insert(0, str(HERE))
 
 import comfyui
@@ -48,7 +48,7 @@ def peak_of(count: int, size: int) -> None:
     import comfy_extras.nodes_custom_sampler as samplers
     import tiny_models
 
-    from noise_optimize.nodes.host import DifferentiableSampler
+    from noise_optimize.nodes.host.wires import DifferentiableSampler
     from noise_optimize.nodes.optimize import NoiseOptimize
     from noise_optimize.objectives.diversity import Diversity
     from noise_optimize.objectives.features.latent import LatentFeatures

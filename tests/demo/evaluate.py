@@ -25,11 +25,12 @@ from noise_optimize.noise.coloured import Spectrum, colour
 from noise_optimize.noise.optimize import Progress, Settings, optimize
 from noise_optimize.noise.search import select
 from noise_optimize.noise.spectrum import band_change
-from noise_optimize.objectives.demo_score import DemoScore
+from noise_optimize.objectives.batch import Batch
+from noise_optimize.objectives.demo import DemoScore
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.colour import ColourFeatures
 from noise_optimize.objectives.features.latent import LatentFeatures
-from noise_optimize.objectives.objective import Batch, Objective, combine
+from noise_optimize.objectives.objective import Objective, combine
 from noise_optimize.objectives.statistics import STATISTICS, kernel
 
 SET = 4

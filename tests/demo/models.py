@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from sampling import euler, guided
 from torch import Tensor
 
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.features.demo import DemoFeatures, Tower, load_tower
-from noise_optimize.objectives.objective import Batch
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "demo"
 STUDENT_STEPS, TEACHER_STEPS = 4, 20

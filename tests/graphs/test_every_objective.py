@@ -1,8 +1,8 @@
 """Every objective of the pack, through its real nodes and loaders in a running ComfyUI, raises its own score.
 
-The networks are in the layouts of the published ones and have random weights (tests/tiny_networks.py): what is tested
-is that each carries the gradient from its score to the noise of a UNet and of a DiT. To save time each objective runs
-in two of the four combinations: from white noise on one of the models, from pink on the other.
+The networks are in the layouts of the published ones and have random weights (tests/support/tiny_networks.py): what
+is tested is that each carries the gradient from its score to the noise of a UNet and of a DiT. To save time each
+objective runs in two of the four combinations: from white noise on one of the models, from pink on the other.
 """
 
 import pytest

@@ -6,11 +6,12 @@ from comfy.model_management import loaded_models
 from pictures import natural
 
 from noise_optimize.nodes.measure import MeasureNode, draw, measurable, table
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.base import Features
 from noise_optimize.objectives.features.colour import ColourFeatures
 from noise_optimize.objectives.guards import DetailGuard
-from noise_optimize.objectives.objective import Batch, combine
+from noise_optimize.objectives.objective import combine
 
 
 class Projection(Features):

@@ -20,7 +20,7 @@ from noise_optimize.nodes.clip_vision import CLIPVisionFeatures, CLIPVisionFeatu
 from noise_optimize.nodes.dino import DINOFeaturesNode
 from noise_optimize.nodes.lpips import LPIPSNode
 from noise_optimize.nodes.quality import PreferenceNode
-from noise_optimize.objectives.objective import Batch
+from noise_optimize.objectives.batch import Batch
 
 VIT = {
     "num_channels": 3,

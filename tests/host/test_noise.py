@@ -9,7 +9,8 @@ from comfy.nested_tensor import NestedTensor
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise
 from nodes import KSamplerAdvanced
 
-from noise_optimize.nodes.noise import ColouredNoise, FixedNoise, NoiseToLatent, PinkNoise, noise_for
+from noise_optimize.nodes.latents import ColouredNoise, FixedNoise, noise_for
+from noise_optimize.nodes.noise import NoiseToLatent, PinkNoise
 from noise_optimize.nodes.spectrum import NoiseSpectrum
 from noise_optimize.noise.coloured import Spectrum, colour
 from noise_optimize.noise.spectrum import band_shares

@@ -12,7 +12,8 @@ import pytest
 import tiny_models
 import torch
 
-from noise_optimize.nodes.host import DifferentiableSampler, Session
+from noise_optimize.nodes.host.session import Session
+from noise_optimize.nodes.host.wires import DifferentiableSampler
 from noise_optimize.nodes.optimize import NoiseOptimize
 from noise_optimize.objectives.objective import Objective
 

@@ -17,7 +17,7 @@ SCHEMAS = [node.GET_SCHEMA() for group in pack_nodes.GROUPS for node in group.NO
 
 IMPORT = f"""
 import sys
-sys.path[:0] = [{str(comfyui.COMFYUI)!r}, {str(ROOT / "tests")!r}]
+sys.path[:0] = [{str(comfyui.COMFYUI)!r}, {str(ROOT / "tests" / "support")!r}]
 from comfy.cli_args import args
 args.cpu = True
 import comfy_api.v0_0_2, nodes, torch

@@ -6,8 +6,8 @@ import pytest
 import tiny_models
 import torch
 
-from noise_optimize.nodes.differentiable import Twins
-from noise_optimize.nodes.host import DifferentiableSampler
+from noise_optimize.nodes.host.twins import Twins
+from noise_optimize.nodes.host.wires import DifferentiableSampler
 
 NAMES = [n for n in comfy.samplers.SAMPLER_NAMES if n != "dpm_adaptive" and not n.endswith("_gpu")]
 BRANCHING = ("euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral")  # two algorithms under one name

@@ -13,7 +13,7 @@ import pytest
 import tiny_models
 import torch
 
-from noise_optimize.nodes.host import DifferentiableSampler
+from noise_optimize.nodes.host.wires import DifferentiableSampler
 
 STEPS = 2
 

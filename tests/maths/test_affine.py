@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from noise_optimize.noise.affine import affine
+from noise_optimize.noise.gradient.affine import affine
 
 LAYERS = {
     "linear": (nn.Linear(4, 3), (2, 5, 4)),

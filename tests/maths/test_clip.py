@@ -16,9 +16,9 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from noise_optimize.objectives import quality
-from noise_optimize.objectives.clip import load_clip
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.features.clip import CLIPFeatures
-from noise_optimize.objectives.objective import Batch
+from noise_optimize.objectives.pretrained.clip import load_clip
 
 ARCHITECTURE = {
     "embed_dim": 32,

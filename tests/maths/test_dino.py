@@ -14,9 +14,9 @@ import torch
 from pictures import climb, gradient_error, natural
 from safetensors.torch import save_file
 
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.dino import MODELS, DINOFeatures, load_dino
-from noise_optimize.objectives.objective import Batch
 
 WIDTH = 64
 V2, REGISTERS, V3 = "DINOv2 ViT-S/14", "DINOv2 ViT-S/14 with registers", "DINOv3 ViT-S/16"

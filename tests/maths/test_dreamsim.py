@@ -12,9 +12,9 @@ import torch
 from pictures import climb, gradient_error, natural
 from torch import Tensor, nn
 
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.dreamsim import DreamSimFeatures, load_dreamsim
-from noise_optimize.objectives.objective import Batch
 
 
 class Perceptual(nn.Module):

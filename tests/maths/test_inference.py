@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from noise_optimize.noise.inference import normal_tensors
+from noise_optimize.noise.gradient.inference import normal_tensors
 
 
 @pytest.fixture

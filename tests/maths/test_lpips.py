@@ -11,10 +11,10 @@ import torch
 import torchvision
 from pictures import climb, gradient_error, natural
 
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.lpips import NETWORKS, LPIPSFeatures, load_lpips
-from noise_optimize.objectives.objective import Batch
-from noise_optimize.objectives.weights import read
+from noise_optimize.objectives.pretrained.weights import read
 
 
 @pytest.fixture(scope="module")

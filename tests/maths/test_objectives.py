@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from pictures import climb, natural
 
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.base import Features
 from noise_optimize.objectives.features.colour import ColourFeatures
 from noise_optimize.objectives.features.latent import LatentFeatures
 from noise_optimize.objectives.guards import DetailGuard, detail
-from noise_optimize.objectives.objective import Batch, combine, total_loss
+from noise_optimize.objectives.objective import combine, total_loss
 from noise_optimize.objectives.statistics import STATISTICS, kernel
 
 

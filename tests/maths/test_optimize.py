@@ -10,7 +10,8 @@ from torch import Tensor
 
 from noise_optimize.noise.basis import make_basis, norms, per_sample
 from noise_optimize.noise.optimize import Settings, optimize, towards_prior
-from noise_optimize.objectives.objective import Batch, Objective
+from noise_optimize.objectives.batch import Batch
+from noise_optimize.objectives.objective import Objective
 
 D = 4 * 8 * 8
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from noise_optimize.noise.basis import norms
-from noise_optimize.noise.optimizers import OPTIMIZERS, RECIPES, Evolution, adam, clipped, forget, sgd
+from noise_optimize.noise.evolution import Evolution
+from noise_optimize.noise.optimizers import OPTIMIZERS, adam, clipped, forget, sgd
+from noise_optimize.noise.recipes import RECIPES
 
 
 def draw(*shape):

@@ -11,7 +11,7 @@ from pictures import natural
 from torch import Tensor
 from torchvision.transforms import Normalize
 
-from noise_optimize.objectives.features.preprocess import CLIP, IMAGENET, Preprocess
+from noise_optimize.objectives.pretrained.preprocess import CLIP, IMAGENET, Preprocess
 
 SIZES = [(300, 300), (131, 97), (64, 80)]
 

@@ -4,14 +4,7 @@ import pytest
 import torch
 
 from noise_optimize.noise.coloured import Spectrum, colour
-from noise_optimize.noise.spectrum import (
-    band_change,
-    band_shares,
-    frequencies,
-    multiplicity,
-    power,
-    radial_spectrum,
-)
+from noise_optimize.noise.spectrum import band_change, band_shares, frequencies, multiplicity, power, radial_spectrum
 
 WHITE = Spectrum(alpha=0.0)
 

@@ -12,7 +12,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save_file
 
-from noise_optimize.objectives.weights import Weights, find, locate, read
+from noise_optimize.objectives.pretrained.weights import Weights, find, locate, read
 
 HUB = Weights("Tiny", "tiny_net", "MIT", "owner/tiny", aliases=("tiny_pretrain",))
 URL = Weights("Trunk", "trunk-0123abcd", "BSD-3-Clause", url="https://models.invalid/trunk-0123abcd.pth")

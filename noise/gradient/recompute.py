@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from .in_place import Writes, unchanged
+from .scale import scaled_vjp
 
 VERIFY_TOLERANCE = 0.05  # relative; half precision differs by about 1e-2 between batch sizes, a wrong network by 1
 
@@ -40,44 +43,6 @@ class MemoryBudget:
 
 class RecomputationError(RuntimeError):
     """A network that answered differently when it was asked again: its gradient would be wrong."""
-
-
-@dataclass
-class Writes:
-    """Lets a function write in place into tensors that autograd saved, at the price of one copy of each.
-
-    writes(function, *tensors) is function(*tensors) with a graph that is right. Which of the saved tensors are written
-    into later is learnt by running the function, once more if there are any, and remembered: `copied` are their places
-    in the order of saving. (torch's allow_mutation_on_saved_tensors watches every operation instead, which on small
-    shapes takes several times as long as the network.)
-    """
-
-    copied: set[int] = field(default_factory=set)
-
-    def __call__(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        while True:
-            saved: list[tuple[Tensor, int]] = []
-
-            def save(t: Tensor, saved: list = saved) -> tuple[Tensor, int]:
-                t = t.detach()  # its own object: a tensor written into later would hold the graph that holds it
-                t = t.clone() if len(saved) in self.copied else t
-                saved.append((t, t._version))
-                return saved[-1]
-
-            with torch.autograd.graph.saved_tensors_hooks(save, _unchanged):
-                output = function(*tensors)
-            written = {place for place, (t, version) in enumerate(saved) if t._version != version}
-            if not written:
-                return output
-            del output
-            self.copied |= written
-
-
-def _unchanged(saved: tuple[Tensor, int]) -> Tensor:
-    tensor, version = saved
-    if tensor._version != version:
-        raise RuntimeError("A tensor needed for the gradient was changed in place after the function had returned.")
-    return tensor
 
 
 def recompute(
@@ -144,27 +109,6 @@ class _Recompute(torch.autograd.Function):
         return None, None, None, None, *gradients
 
 
-def scaled_vjp(output: Tensor, inputs: list[Tensor], grad: Tensor) -> list[Tensor]:
-    """Vector-Jacobian product with the vector brought to a largest entry of 1..2 and back, exactly.
-
-    The factor is a power of two: nothing is rounded, and a gradient of 1e-6 does not vanish in float16.
-    """
-    factor = power_of_two(grad)
-    grads = torch.autograd.grad(output, inputs, grad * factor, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else _divide(g, factor) for t, g in zip(inputs, grads, strict=True)]
-
-
-def _divide(grad: Tensor, factor: Tensor) -> Tensor:
-    return (grad.to(torch.promote_types(grad.dtype, torch.float32)) / factor).to(grad.dtype)
-
-
-def power_of_two(grad: Tensor) -> Tensor:
-    """() the power of two that brings the largest entry of grad to 1..2; 1 where grad is zero or not finite."""
-    largest = grad.detach().abs().amax().float()
-    factor = torch.exp2(-torch.floor(torch.log2(largest)).clamp(-100, 100))
-    return torch.where(torch.isfinite(factor) & (largest > 0), factor, torch.ones_like(factor))
-
-
 def saved_bytes(function: Callable[..., Tensor], *tensors: Tensor) -> tuple[Tensor, int]:
     """function(*tensors) without its graph, and the bytes that its graph would keep, parameters not counted."""
     storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used twice
@@ -174,7 +118,7 @@ def saved_bytes(function: Callable[..., Tensor], *tensors: Tensor) -> tuple[Tens
             storage = t.untyped_storage()
             storages[storage.data_ptr()] = storage
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, _unchanged):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, unchanged):
         leaves = [t.detach().clone().requires_grad_(t.requires_grad) for t in tensors]
         output = _on_copies(function)(*leaves)
     return output.detach(), sum(storage.nbytes() for storage in storages.values())
@@ -215,37 +159,3 @@ def _compare(again: Tensor, before: Tensor) -> None:
     difference = (again.float() - before.float()).norm()
     if not difference <= VERIFY_TOLERANCE * before.float().norm() and torch.isfinite(before).all():
         raise RecomputationError("The network gave another answer when it was asked again.")
-
-
-def rescaled(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """function(*tensors) with its graph kept, whose backward pass runs at the scale of `scaled_vjp`."""
-    factors: list[Tensor] = []
-    inputs = _Unscale.apply(factors, *tensors)
-    return _Scale.apply(factors, function(*(inputs if len(tensors) > 1 else (inputs,))))
-
-
-class _Unscale(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, factors: list[Tensor], *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
-        ctx.factors = factors
-        inputs = tuple(t.view_as(t) for t in tensors)
-        return inputs if len(inputs) > 1 else inputs[0]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        factor = ctx.factors.pop()
-        return None, *(None if g is None else _divide(g, factor) for g in grads)
-
-
-class _Scale(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, factors: list[Tensor], tensor: Tensor) -> Tensor:
-        ctx.factors = factors
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        ctx.factors.append(power_of_two(grad))
-        return None, grad * ctx.factors[-1]

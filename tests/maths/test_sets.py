@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import torch
 
 from noise_optimize.noise.optimize import Settings, optimize
-from noise_optimize.noise.sequence import alone, in_turn, together
+from noise_optimize.noise.sets import alone, in_turn, together
+from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.latent import LatentFeatures
 from noise_optimize.objectives.guards import DetailGuard
-from noise_optimize.objectives.objective import Batch
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from comfy.model_base import ModelType
 from torch import Tensor, nn
 
-from noise_optimize.nodes.host import Session, run_in_session
+from noise_optimize.nodes.host.session import Session, run_in_session
 
 SEED = 7
 SINGLE_PRECISION = ("uni_pc", "uni_pc_bh2")  # the host mixes float32 into them

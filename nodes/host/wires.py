@@ -1,4 +1,4 @@
-"""What a session checks and prepares before the host opens it: wires, latents, members of a set, random state."""
+"""What a session takes: SAMPLERs with settings for their gradient, and the checks of wires and latents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
-
-from .host_control import chain, pictures
 
 REFUSED = {
     "sample_dpm_adaptive": "dpm_adaptive chooses its steps by looking at the picture",
@@ -59,35 +57,6 @@ def resident(patcher: Any) -> Any:
     return patcher.get_non_dynamic_delegate() if patcher.is_dynamic() else patcher
 
 
-def random_state(samples: Tensor, total: int, seed: int, batch_index: Any) -> dict[str, Tensor]:
-    cuda = torch.cuda.is_available()
-    with torch.random.fork_rng():
-        comfy.sample.prepare_noise(comfy.utils.repeat_to_batch_size(samples, total), seed, batch_index)
-        return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if cuda else {})
-
-
-def of_members(cond: dict[str, Any], indices: list[int], total: int) -> dict[str, Any]:
-    """A conditioning of a set of total samples, for some of them: what differs per sample is picked."""
-    if indices == list(range(total)):
-        return dict(cond)
-    if any(pictures(control) > 1 for control in chain(cond.get("control"))):
-        raise ValueError("A ControlNet picture per sample needs the whole set at once; give ControlNet one picture.")
-
-    def pick(value: Any, name: str = "") -> Any:
-        if isinstance(value, list):
-            return [pick(v) for v in value]
-        batched = isinstance(value, Tensor) and value.ndim > (2 if name == "mask" else 1) and len(value) > 1
-        return comfy.utils.repeat_to_batch_size(value, total)[indices] if batched else value
-
-    return {name: pick(value, name) for name, value in cond.items()}
-
-
-def mask_of_members(mask: Tensor | None, samples: Tensor, indices: list[int], total: int) -> Tensor | None:
-    if mask is None or samples.ndim != 4 or indices == list(range(total)):
-        return mask
-    return comfy.utils.repeat_to_batch_size(mask.reshape(-1, 1, *mask.shape[-2:]), total)[indices]
-
-
 def deis_coefficients(*args: Any, **kwargs: Any) -> Any:
     """Coefficients from sigmas alone; the host computes them by a derivative of its own, whose graph must not leak."""
     with torch.no_grad():
@@ -98,3 +67,29 @@ def sampler_name(sampler: Any) -> str:
     function = getattr(sampler, "sampler_function", None)
     name = getattr(function, "__name__", type(sampler).__name__)
     return {"dpm_adaptive_function": "sample_dpm_adaptive"}.get(name, name)
+
+
+MEMORY = ("auto", "fast", "low")
+
+
+class DifferentiableSampler(comfy.samplers.Sampler):
+    """A SAMPLER with settings for its gradient; it samples exactly as the one it wraps."""
+
+    def __init__(self, sampler: comfy.samplers.Sampler, memory: str = "auto", gradient_steps: int = 0) -> None:
+        if memory not in MEMORY:
+            raise ValueError(f"memory is {memory!r}; choose one of {', '.join(MEMORY)}.")
+        if gradient_steps < 0:
+            raise ValueError(f"gradient_steps is {gradient_steps}; set 0 for all steps, or how many of the last ones.")
+        self.sampler = sampler.sampler if isinstance(sampler, DifferentiableSampler) else sampler
+        self.memory, self.gradient_steps = memory, gradient_steps
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "sampler":
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.sampler.sample(*args, **kwargs)
+
+    def max_denoise(self, *args: Any) -> bool:
+        return self.sampler.max_denoise(*args)

@@ -12,8 +12,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..objectives.batch import Batch
 from ..objectives.features.base import Features
-from ..objectives.objective import Batch, Objective, Sum
+from ..objectives.objective import Objective, Sum
 
 T = TypeVar("T")
 

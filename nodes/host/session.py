@@ -31,36 +31,28 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..noise.gradient import MemoryBudget, RecomputationError, Writes, recompute, rescaled
-from ..noise.inference import normal, normal_tensors
-from .differentiable import MemberNoise, Twins
-from .host_control import Deferred, control_networks, deferred_controls
-from .host_hooks import hooks_in_force, hooks_of, rewind_hooks
-from .host_model import (
-    casting,
-    constant_conds,
-    has_foreign_patches,
-    layers_of,
-    no_silent_fallback,
-    rows_of,
-    samples_independent,
-    training,
-    varies,
-)
-from .host_wires import (
+from ...noise.gradient.in_place import Writes
+from ...noise.gradient.inference import normal, normal_tensors
+from ...noise.gradient.recompute import MemoryBudget, RecomputationError, recompute
+from ...noise.gradient.scale import rescaled
+from .call import constant_conds, has_foreign_patches, layers_of, rows_of, samples_independent, varies
+from .controlnets import Deferred, control_networks, deferred_controls
+from .hooks import hooks_in_force, hooks_of, rewind_hooks
+from .kernels import no_silent_fallback, training
+from .layers import casting
+from .members import MemberNoise, mask_of_members, of_members, random_state
+from .twins import Twins
+from .wires import (
     GRADIENT_FREE,
+    DifferentiableSampler,
     deis_coefficients,
     latent_image,
-    mask_of_members,
-    of_members,
-    random_state,
     refuse_gradient,
     refuse_wires,
     resident,
     sampler_name,
 )
 
-MEMORY = ("auto", "fast", "low")
 KEY = "noise_optimize"
 NO_GRADIENT = ("derivative for", "not implemented for", "cannot be saved for backward", "does not require grad",
                "autograd kernel")  # fmt: skip
@@ -68,29 +60,6 @@ GRADIENT_SHARE = 0.6  # of the memory beside the weights may hold saved activati
 RESERVED_SAMPLES = 8  # when models are loaded, one sample with gradient is taken to need as much as this many without
 
 T = TypeVar("T")
-
-
-class DifferentiableSampler(comfy.samplers.Sampler):
-    """A SAMPLER with settings for its gradient; it samples exactly as the one it wraps."""
-
-    def __init__(self, sampler: comfy.samplers.Sampler, memory: str = "auto", gradient_steps: int = 0) -> None:
-        if memory not in MEMORY:
-            raise ValueError(f"memory is {memory!r}; choose one of {', '.join(MEMORY)}.")
-        if gradient_steps < 0:
-            raise ValueError(f"gradient_steps is {gradient_steps}; set 0 for all steps, or how many of the last ones.")
-        self.sampler = sampler.sampler if isinstance(sampler, DifferentiableSampler) else sampler
-        self.memory, self.gradient_steps = memory, gradient_steps
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "sampler":
-            raise AttributeError(name)
-        return getattr(self.sampler, name)
-
-    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.sampler.sample(*args, **kwargs)
-
-    def max_denoise(self, *args: Any) -> bool:
-        return self.sampler.max_denoise(*args)
 
 
 def run_in_session(

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from ..noise.gradient import recompute
+from ...noise.gradient.recompute import recompute
 
 Network = TypeVar("Network", bound=nn.Module)
 _loaded: WeakValueDictionary[Hashable, nn.Module] = WeakValueDictionary()  # keeps no network alive

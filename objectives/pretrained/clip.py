@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .features.preprocess import CLIP, Preprocess
 from .networks import run, shared
+from .preprocess import CLIP, Preprocess
 from .transformers_clip import is_transformers_layout, to_open_clip
 from .weights import Progress, Weights, locate, read
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from .batch import PICTURES, Batch
 from .features.demo import SIDE, Tower
 from .features.pooling import area_pool
-from .objective import PICTURES, Batch, Kind, Objective
+from .objective import Kind, Objective
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from comfy_api.v0_0_2 import io
 
 NO_TARGET, WITH_TARGET = "none", "at least"
@@ -44,3 +45,28 @@ def target_input(
 def read_target(target: dict[str, Any]) -> float | None:
     """The number that `target_input` delivers, or None where there is none."""
     return target["value"] if target["target"] == WITH_TARGET else None
+
+
+PRECISIONS = {"auto": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def precision_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "precision",
+        options=list(PRECISIONS),
+        default="auto",
+        advanced=True,
+        tooltip="Of the network's weights. auto: float16 on a GPU, float32 on the CPU. Gradients are scaled so that "
+        "they do not vanish in float16.",
+    )
+
+
+def chunk_input() -> io.Int.Input:
+    return io.Int.Input(
+        "chunk",
+        default=8,
+        min=1,
+        max=1024,
+        advanced=True,
+        tooltip="Pictures that go through the network at once; fewer need less memory and give the same gradient.",
+    )

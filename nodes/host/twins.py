@@ -14,9 +14,6 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor
-
 SAMPLING_MODULES = ("comfy.k_diffusion.sampling", "comfy.k_diffusion.sa_solver", "comfy.extra_samplers", "comfy_extras")
 HOST = ("comfy", "comfy_extras")
 SWAPS = {"detach": "contiguous", "no_grad": "enable_grad"}  # what cuts the gradient: what does the same and does not
@@ -139,38 +136,6 @@ class _Twin(type):
 
     def __subclasscheck__(cls, subclass: type) -> bool:
         return super().__subclasscheck__(subclass) or issubclass(subclass, cls.twin_of)
-
-
-class MemberNoise:
-    """`torch` for a sampler that sees some samples of a set: what it draws are their rows of the whole set's noise.
-
-    So a sample gets the same injected noise whichever samples it is computed with.
-    """
-
-    def __init__(self, indices: list[int], total: int) -> None:
-        self._indices, self._total = indices, total
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-    def randn(self, *size: Any, **options: Any) -> Tensor:
-        shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
-        if len(shape) < 2 or shape[0] != len(self._indices):
-            return torch.randn(shape, **options)
-        return torch.randn((self._total, *shape[1:]), **options)[self._indices]
-
-    def randn_like(self, tensor: Tensor, **options: Any) -> Tensor:
-        options = {"dtype": tensor.dtype, "device": tensor.device, "layout": tensor.layout} | options
-        return self.randn(tensor.shape, **options)
-
-    def brownian(self, noise_sampler: type) -> Callable:
-        """noise_sampler(x, ...), a Brownian tree over the whole set."""
-
-        def build(x: Tensor, *args: Any, **options: Any) -> Callable:
-            whole = noise_sampler(x.new_empty((self._total, *x.shape[1:])), *args, **options)
-            return lambda *sigmas: whole(*sigmas)[self._indices]
-
-        return build
 
 
 def _package(module: str) -> str:

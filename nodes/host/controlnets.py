@@ -13,7 +13,7 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, is_grad_enabled, nn
 
-from .host_model import overridden
+from .layers import overridden
 
 
 @dataclass

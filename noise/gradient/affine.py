@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .gradient import autocast_like
+from .recompute import autocast_like
 
 
 def affine(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:

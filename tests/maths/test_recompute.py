@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from noise_optimize.noise.gradient import MemoryBudget, RecomputationError, Writes, power_of_two, recompute, rescaled
-from noise_optimize.noise.inference import normal_tensors
+from noise_optimize.noise.gradient.in_place import Writes
+from noise_optimize.noise.gradient.inference import normal_tensors
+from noise_optimize.noise.gradient.recompute import MemoryBudget, RecomputationError, recompute
+from noise_optimize.noise.gradient.scale import power_of_two, rescaled
 
 
 class InPlace(nn.Module):

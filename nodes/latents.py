@@ -1,0 +1,114 @@
+"""All that is known about LATENT and NOISE: their sizes, and the NOISE objects of this pack."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import comfy.nested_tensor
+import comfy.sample
+import torch
+from torch import Tensor
+
+from ..noise.coloured import Spectrum, colour
+
+Samples: TypeAlias = Tensor | comfy.nested_tensor.NestedTensor
+
+
+def parts(samples: Samples) -> list[Tensor]:
+    """The tensors of a latent: one, or several where it is nested (a video and its sound)."""
+    return list(samples.unbind()) if samples.is_nested else [samples]
+
+
+def joined(tensors: list[Tensor], like: Samples) -> Samples:
+    """The opposite of `parts`."""
+    return comfy.nested_tensor.NestedTensor(tensors) if like.is_nested else tensors[0]
+
+
+def sizes(samples: Samples) -> str:
+    """Batch and size of a latent for a message, e.g. "2 of 16 x 64 x 64"."""
+    return " and ".join(f"{t.shape[0]} of {' x '.join(map(str, t.shape[1:]))}" for t in parts(samples))
+
+
+def check_latent(latent: dict[str, Any]) -> Samples:
+    """The samples of a LATENT; raises ValueError with one sentence where noise cannot be made for them."""
+    samples = latent["samples"]
+    for part in parts(samples):
+        if not 3 <= part.ndim <= 5 or 0 in part.shape or not part.is_floating_point():
+            raise ValueError(
+                f"latent_image holds {sizes(samples)} ({part.dtype}), for which there is no noise; "
+                "wire a latent of an image, a video or sound that is not empty."
+            )
+    return samples
+
+
+class ColouredNoise:
+    """NOISE: the white noise of core's Random Noise for `seed`, filtered to `spectrum`."""
+
+    def __init__(self, seed: int, spectrum: Spectrum) -> None:
+        self.seed = seed
+        self.spectrum = spectrum
+
+    def generate_noise(self, latent: dict[str, Any]) -> Samples:
+        """The noise for a latent, on the CPU in the latent's precision. Frequencies are weighted in float32."""
+        samples = check_latent(latent)
+        generator = torch.Generator().manual_seed(self.seed)
+        index = latent.get("batch_index")
+
+        def draw(part: Tensor) -> Tensor:
+            single = torch.empty(part.shape, dtype=torch.float32, device="meta")
+            white = comfy.sample.prepare_noise_inner(single, generator, index)
+            return colour(white, self.spectrum).to(part.dtype)
+
+        return joined([draw(part) for part in parts(samples)], samples)
+
+
+class FixedNoise:
+    """NOISE: given tensors, such as those that Noise Optimize found or that Load Noise read.
+
+    samples: (B, C, ...). seed: for the noise that a sampler injects itself. batch_index: which samples of a larger
+    batch these are, where the latent they were made for says so. spectrum, scores, settings: kept by Save Noise.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        seed: int = 0,
+        settings: dict[str, Any] | None = None,
+        scores: dict[str, Any] | None = None,
+        spectrum: dict[str, Any] | None = None,
+        batch_index: list[int] | None = None,
+    ) -> None:
+        self.samples = samples
+        self.seed = seed
+        self.settings = settings or {}
+        self.scores = scores or {}
+        self.spectrum = spectrum
+        self.batch_index = list(batch_index) if batch_index is not None else list(range(len(parts(samples)[0])))
+
+    def generate_noise(self, latent: dict[str, Any]) -> Samples:
+        """The given noise for a latent of its size: the samples that `batch_index` names, else as many as it has."""
+        wanted, held = parts(latent["samples"]), parts(self.samples)
+        if [t.shape[1:] for t in wanted] != [t.shape[1:] for t in held]:
+            raise ValueError(
+                f"noise was made for latents of another size ({sizes(self.samples)}; latent_image holds "
+                f"{sizes(latent['samples'])}); set latent_image to the size of the noise."
+            )
+        index = latent.get("batch_index") or self.batch_index[: len(wanted[0])]
+        if len(wanted[0]) > len(index) or not set(index) <= set(self.batch_index):
+            raise ValueError(
+                f"noise holds the samples {self.batch_index} of its batch, and latent_image asks for "
+                f"{latent.get('batch_index') or len(wanted[0])}; set the batch of latent_image to samples it holds."
+            )
+        rows = [self.batch_index.index(i) for i in index]
+        return joined([h[rows].to(w.dtype) for h, w in zip(held, wanted)], latent["samples"])
+
+
+def noise_for(noise: Any, latent: dict[str, Any]) -> Samples:
+    """The noise of any NOISE for a latent, on the CPU.
+
+    An empty latent stands for any latent of its batch, as it does in the host's samplers: given noise keeps its size.
+    """
+    samples = check_latent(latent)
+    if isinstance(noise, FixedNoise) and not samples.is_nested and not noise.samples.is_nested and not samples.any():
+        latent = {**latent, "samples": noise.samples.new_zeros(len(samples), *noise.samples.shape[1:])}
+    return noise.generate_noise(latent).cpu()

@@ -1,0 +1,46 @@
+"""CMA-ES: optimisation without a gradient, for models that have none."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Evolution:
+    """CMA-ES with a diagonal covariance (sep-CMA-ES, Ros and Hansen 2008) through the `cma` package.
+
+    shape: of the coefficients, (B, ...). sigma: the standard deviation of the first draw.
+    """
+
+    def __init__(self, shape: torch.Size, sigma: float, population: int, seed: int) -> None:
+        import cma
+
+        generator = np.random.default_rng(seed)
+        options = {
+            "CMA_diagonal": True,
+            "popsize": population,
+            "randn": lambda *size: generator.standard_normal(size),
+            "seed": math.nan,
+            "verbose": -9,
+        }
+        self.shape = shape
+        self.strategy = cma.CMAEvolutionStrategy([0.0] * shape.numel(), sigma, options)
+
+    def ask(self, like: Tensor) -> list[Tensor]:
+        """The candidates of one generation."""
+        self.drawn = self.strategy.ask()
+        return [torch.from_numpy(np.asarray(x)).to(like).reshape(self.shape) for x in self.drawn]
+
+    def tell(self, losses: list[float]) -> None:
+        """Learns from the losses of the candidates last asked for; infinite ones count as worst, all so halve sigma."""
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        if not finite:
+            self.strategy.sigma /= 2
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns where one coordinate moves far in one direction, as it may here
+            self.strategy.tell(self.drawn, [loss if math.isfinite(loss) else max(finite) + 1 for loss in losses])

@@ -1,0 +1,47 @@
+"""Networks that write in place into tensors that autograd saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Writes:
+    """Lets a function write in place into tensors that autograd saved, at the price of one copy of each.
+
+    writes(function, *tensors) is function(*tensors) with a graph that is right. Which of the saved tensors are written
+    into later is learnt by running the function, once more if there are any, and remembered: `copied` are their places
+    in the order of saving. (torch's allow_mutation_on_saved_tensors watches every operation instead, which on small
+    shapes takes several times as long as the network.)
+    """
+
+    copied: set[int] = field(default_factory=set)
+
+    def __call__(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        while True:
+            saved: list[tuple[Tensor, int]] = []
+
+            def save(t: Tensor, saved: list = saved) -> tuple[Tensor, int]:
+                t = t.detach()  # its own object: a tensor written into later would hold the graph that holds it
+                t = t.clone() if len(saved) in self.copied else t
+                saved.append((t, t._version))
+                return saved[-1]
+
+            with torch.autograd.graph.saved_tensors_hooks(save, unchanged):
+                output = function(*tensors)
+            written = {place for place, (t, version) in enumerate(saved) if t._version != version}
+            if not written:
+                return output
+            del output
+            self.copied |= written
+
+
+def unchanged(saved: tuple[Tensor, int]) -> Tensor:
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError("A tensor needed for the gradient was changed in place after the function had returned.")
+    return tensor

@@ -1,0 +1,1 @@
+"""How a pretrained network gets here: its file, its layout, its input."""
