@@ -30,6 +30,17 @@ def test_a_tiny_model_follows_its_prompt(name):
     assert (one - other).abs().max() > 1e-3
 
 
+def test_all_that_a_checkpoint_holds_is_filled_and_what_a_module_computes_stays():
+    module = torch.nn.BatchNorm1d(3)
+    module.register_buffer("positions", torch.full((1, 4, 2), torch.nan))
+    module.register_buffer("frequencies", torch.arange(3.0), persistent=False)
+    module.running_mean.fill_(torch.nan), module.running_var.fill_(-1.0)
+    tiny_models.randomise(module)
+    assert module.positions.isfinite().all() and module.positions.any()
+    assert module.running_mean.isfinite().all() and (module.running_var > 0).all()
+    assert torch.equal(module.frequencies, torch.arange(3.0)) and module.num_batches_tracked == 0
+
+
 @pytest.mark.parametrize("channels", [4, 16])
 def test_the_tiny_vae_gives_pictures_that_use_the_range(channels):
     pictures = tiny_models.vae(channels).decode(torch.randn(2, channels, 8, 8, generator=tiny_models.generator(0)))

@@ -78,15 +78,20 @@ def generator(seed: int = SEED) -> torch.Generator:
 
 @torch.no_grad()
 def randomise(module: nn.Module, seed: int = SEED) -> nn.Module:
-    """Fill every parameter: matrices keep the size of their input, gains stay near one, shifts near zero."""
-    source = generator(seed)
-    for name, parameter in sorted(module.named_parameters()):
-        value = torch.randn(parameter.shape, generator=source)
-        if parameter.ndim > 1:
-            value /= parameter[0].numel() ** 0.5
+    """Fill all that a checkpoint holds: matrices keep the size of their input, gains stay near one, shifts near zero.
+
+    The host leaves parameters and saved buffers (SD 3's table of positions) as the memory happened to be. A buffer that
+    is not saved is computed by its module and stays.
+    """
+    source, saved = generator(seed), module.state_dict().keys()
+    buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in saved and buffer.is_floating_point()]
+    for name, tensor in (*sorted(module.named_parameters()), *sorted(buffers)):
+        value = torch.randn(tensor.shape, generator=source)
+        if tensor.ndim > 1:
+            value /= tensor[0].numel() ** 0.5
         else:
-            value = value * 0.1 + (1.0 if name.endswith(("weight", "scale")) else 0.0)
-        parameter.copy_(value)
+            value = value * 0.1 + (1.0 if name.endswith(("weight", "scale", "var")) else 0.0)
+        tensor.copy_(value)
     return module
 
 
