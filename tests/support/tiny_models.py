@@ -84,7 +84,7 @@ def randomise(module: nn.Module, seed: int = SEED) -> nn.Module:
     is not saved is computed by its module and stays.
     """
     source, saved = generator(seed), module.state_dict().keys()
-    buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in saved and buffer.is_floating_point()]
+    buffers = [(name, b) for name, b in module.named_buffers() if name in saved and b.is_floating_point()]
     for name, tensor in (*sorted(module.named_parameters()), *sorted(buffers)):
         value = torch.randn(tensor.shape, generator=source)
         if tensor.ndim > 1:
