@@ -19,7 +19,7 @@ def weight_input(default: float = 1.0) -> io.Float.Input:
         max=1000.0,
         step=0.1,
         round=0.001,
-        tooltip="How much this objective counts beside the others. Negative turns it round; 0 only reports its score.",
+        tooltip="How much this objective counts beside the others. Negative lowers its score; 0 only reports it.",
     )
 
 
@@ -38,7 +38,8 @@ def target_input(
         "target",
         options=options[::-1] if wanted else options,
         tooltip=f"{NO_TARGET}: raise the score as far as it goes. {WITH_TARGET}: raise it to the value and no further; "
-        "when every objective with a target is there, the optimisation stops.",
+        "when every diversity and quality with a target is there, the optimization stops. With a negative weight the "
+        "score is lowered to the value and no further.",
     )
 
 

@@ -40,7 +40,8 @@ class Settings:
     clip: the gradient norm per sample above which a step is full, in loss per radius (noise/optimizers.py).
     prior_weight: weight of the chi_d negative log-density in nats; a deviation of the radius is divided by about
     1 + 2 w in each iteration. 0: no prior. whiteness_weight: of the penalty for leaving the starting spectrum, in nats.
-    rollback: the share of its starting quality that a picture may lose before it is put back; 1: never put back.
+    rollback: how much of its starting quality a picture may lose before it is put back, as a share of the span of the
+    score (objectives/objective.py); 1: never put back.
     seconds: budget of time, checked after each iteration. population: candidates of one generation of CMA-ES.
     """
 
@@ -177,14 +178,11 @@ class Run:
         return Evaluation(noise.detach(), batch.detach(), scores, float(loss.detach()), slope, plain=not gradient)
 
     def broken(self, scores: list[Score]) -> Tensor:
-        """(B,) whether a quality of the picture fell under its floor: its start less `rollback`, or its target."""
+        """(B,) whether a quality of the picture fell below its start by more than `rollback` of its span."""
         broken = torch.zeros(len(self.start), dtype=torch.bool, device=self.start.device)
         for score, first in zip(scores, self.first.scores if self.first else scores, strict=True):
             if score.kind == "quality" and score.values.ndim and self.settings.rollback < 1:
-                floor = first.values - self.settings.rollback * first.values.abs()
-                if score.target is not None:
-                    floor = floor.clamp(max=score.target)
-                broken |= (score.values < floor).to(broken.device)
+                broken |= score.lost(first, self.settings.rollback).to(broken.device)
         return broken
 
     def record(self, seen: Evaluation, put_back: Tensor, note: str = "") -> None:
@@ -215,10 +213,11 @@ class Run:
     def stop(self, seen: Evaluation, put_back: Tensor) -> str:
         """Why to stop here, or an empty string."""
         first = math.inf if self.first is None else self.first.loss
-        wanted = [score for score in seen.scores if score.kind == "diversity" and score.target is not None]
-        if wanted and all(score.reached for score in wanted) and not put_back.any() and seen.loss <= first:
+        wanted = [score for score in seen.scores if score.wanted and score.kind != "guard"]
+        reached = any(score.kind == "diversity" for score in wanted) and all(score.reached for score in wanted)
+        if reached and not put_back.any() and seen.loss <= first:
             self.best = len(self.history) - 1, replace(seen, gradient=None)
-            return "the diversity target was reached"
+            return "the targets were reached" if len(wanted) > 1 else "the diversity target was reached"
         if len(self.history) > self.settings.iterations:
             return (
                 f"all {self.settings.iterations} iterations were made"

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 LATENTS, PICTURES = "latents", "pictures"
 
 
+class BrokenSamples(ValueError):
+    """Samples of a batch in which there is nothing to measure. samples: (B,) bool, which ones."""
+
+    def __init__(self, message: str, samples: Tensor) -> None:
+        super().__init__(message)
+        self.samples = samples
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """What one run of the sampler gave.
@@ -36,6 +44,22 @@ class Batch:
         batch = Batch(*(None if t is None else t.detach() for t in (self.latents, self.pictures)))
         batch._seen.update({(extractor, False): seen.detach() for (extractor, _), seen in self._seen.items()})
         return batch
+
+    def broken(self) -> Tensor:
+        """(B,) bool: whether the latents or the picture of each sample hold NaN or infinity."""
+        tensors = [t for t in (self.latents, self.pictures) if t is not None]
+        return torch.stack([~t.isfinite().flatten(1).all(dim=1).to(tensors[0].device) for t in tensors]).any(dim=0)
+
+    def replaced(self, samples: Tensor, other: Batch) -> Batch:
+        """This batch with the samples (B,) of another where the mask is true; they carry no gradient to this one."""
+
+        def chosen(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
+            if mine is None or theirs is None:
+                return None
+            mask = samples.to(mine.device).reshape(-1, *[1] * (mine.ndim - 1))
+            return torch.where(mask, theirs, mine)
+
+        return Batch(chosen(self.latents, other.latents), chosen(self.pictures, other.pictures))
 
     def get(self, need: str) -> Tensor:
         """Its "latents" or its "pictures"; raises ValueError where it has none."""

@@ -1,8 +1,8 @@
 """An objective maps a batch of pictures to named scores; objectives add with `+` and scale with `*`.
 
 A leaf says what it needs (`needs`), what its score means (`kind`) and how to measure it (`measure`). Its place in the
-loss is the same for all (arXiv 2601.00090, Eq. 3): with a target t the term is w * max(0, t - score), without one it
-is -w * score.
+loss is the same for all (arXiv 2601.00090, Eq. 3): with a target t the term is max(0, w (t - score)), without one it
+is -w * score. So a negative weight lowers the score, and its target is what the score need not fall below.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from .batch import PICTURES, Batch
-
-if TYPE_CHECKING:
-    pass
 
 Kind = Literal["diversity", "quality", "guard"]
 
@@ -29,6 +26,7 @@ class Score:
     """One named score of a batch.
 
     values: () for a score of the whole set, (B,) for a score of each picture. Diversities are 0..1.
+    span: how far usual pictures lie apart in this score, in its own units; what may be lost is a share of it.
     """
 
     name: str
@@ -36,6 +34,7 @@ class Score:
     values: Tensor
     weight: float = 1.0
     target: float | None = None
+    span: float = 1.0
 
     @property
     def mean(self) -> Tensor:
@@ -43,26 +42,47 @@ class Score:
         return self.values.mean()
 
     @property
+    def losses(self) -> Tensor:
+        """The loss of each value: max(0, w (target - score)) with a target, else -w * score."""
+        if self.target is None:
+            return -self.weight * self.values
+        return (self.weight * (self.target - self.values)).clamp(min=0)
+
+    @property
     def loss(self) -> Tensor:
-        """() w * mean(max(0, target - score)) with a target, else -w * mean(score)."""
-        shortfall = -self.values if self.target is None else (self.target - self.values).clamp(min=0)
-        return self.weight * shortfall.mean()
+        """() the mean of `losses`."""
+        return self.losses.mean()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a target to reach. A weight of 0 only reports."""
+        return self.target is not None and self.weight != 0
 
     @property
     def reached(self) -> bool:
         """Whether every value is at its target; False without a target."""
-        return self.target is not None and bool((self.values >= self.target).all())
+        return self.target is not None and not bool(self.losses.any())
+
+    def lost(self, start: Score, share: float) -> Tensor:
+        """Whether each value is worse than at the start by more than `share` of the span, and short of its target."""
+        sign = -1.0 if self.weight < 0 else 1.0
+        floor = sign * start.values - share * self.span
+        if self.target is not None:
+            floor = floor.clamp(max=sign * self.target)
+        return sign * self.values < floor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
     """Base of all objectives. A leaf sets `needs`, `kind`, `name` and writes `measure`.
 
-    weight: any finite number; negative turns the objective round. target: the score at which the term is content.
+    weight: any finite number; negative lowers the score. target: the score at which the term is content.
+    span: how far usual pictures lie apart in this score, in its own units, e.g. 1 for a probability.
     """
 
     weight: float = 1.0
     target: float | None = None
+    span: float = 1.0
     name: str = field(default="", kw_only=True)
     kind: Kind = field(default="diversity", init=False, repr=False)
     needs: frozenset[str] = field(default=frozenset({PICTURES}), init=False, repr=False)
@@ -72,6 +92,8 @@ class Objective(ABC):
             raise ValueError(f"{self.name}: weight is {self.weight}; set a finite number.")
         if self.target is not None and not math.isfinite(self.target):
             raise ValueError(f"{self.name}: target is {self.target}; set a finite number or leave it out.")
+        if not 0 < self.span < math.inf:
+            raise ValueError(f"{self.name}: span is {self.span}; set a finite number above 0.")
 
     @abstractmethod
     def measure(self, batch: Batch) -> Tensor:
@@ -100,7 +122,7 @@ class Objective(ABC):
         for need in sorted(self.needs):
             if getattr(batch, need) is None:
                 raise ValueError(f"{self.name} needs {need}, and this batch has none.")
-        return [Score(self.name, self.kind, self.measure(batch), self.weight, self.target)]
+        return [Score(self.name, self.kind, self.measure(batch), self.weight, self.target, self.span)]
 
     def __mul__(self, factor: float) -> Objective:
         return replace(self, weight=self.weight * factor)

@@ -1,6 +1,8 @@
 """Quality of single pictures: CLIP Score, human preference (HPSv2.1, PickScore) and LAION's aesthetic predictor.
 
-All are a CLIP tower and at most a linear head. Scores are (B,), on the scale on which their authors report them.
+All are a CLIP tower and at most a linear head. Scores are (B,), on the scale on which their authors report them. The
+loop lets a picture lose a tenth of the span of its score: 0.01 of HPSv2.1, as published, and 1 of PickScore, which is
+such a cosine times 100.
 """
 
 from __future__ import annotations
@@ -44,21 +46,26 @@ class ClipQuality(Objective):
         return self.scale * (seen @ self.direction.to(seen)) + self.offset
 
 
+CLIP_SPAN = 0.2  # most pictures have a CLIP Score of 0.2 to 0.4
+
+
 def clip_score(clip: Clip, prompt: str, weight: float = 1.0, target: float | None = None) -> ClipQuality:
     """CLIP Score: the cosine of picture and prompt (arXiv 2104.08718 multiplies it by 2.5), about 0.2 to 0.4."""
-    return ClipQuality(name="CLIP Score", clip=clip, direction=clip.text(prompt), weight=weight, target=target)
+    direction = clip.text(prompt)
+    return ClipQuality(name="CLIP Score", clip=clip, direction=direction, weight=weight, target=target, span=CLIP_SPAN)
 
 
 @dataclass(frozen=True)
 class Preference:
     """A CLIP model fine-tuned on people's choices between pictures of one prompt.
 
-    logits: whether the published score is the cosine times the model's logit scale.
+    logits: whether the published score is the cosine times the model's logit scale. span: of the score, see Objective.
     """
 
     weights: Weights
     look: dict[str, Any]
     logits: bool
+    span: float
     architecture: str = "ViT-H-14"
 
 
@@ -68,10 +75,14 @@ PREFERENCES = {
         Weights("HPSv2.1", "HPS_v2.1_compressed", "Apache-2.0", "xswu/HPSv2", ("HPS_v2.1_compressed.pt",)),
         {"resize": "longest", "clip": False},
         logits=False,
+        span=0.1,
     ),
     # arXiv 2305.01569, yuvalkirstain/PickScore: logit, about 15 to 25; the centre of the picture
     "PickScore": Preference(
-        Weights("PickScore", "PickScore_v1", "MIT", "yuvalkirstain/PickScore_v1"), {"resize": "shortest"}, logits=True
+        Weights("PickScore", "PickScore_v1", "MIT", "yuvalkirstain/PickScore_v1"),
+        {"resize": "shortest"},
+        logits=True,
+        span=10.0,
     ),
 }
 
@@ -91,11 +102,19 @@ def preference(
     row = PREFERENCES[model]
     clip = load_tower(row.architecture, row.weights, folders, dtype, progress, chunk=chunk)
     clip = replace(clip, preprocess=replace(clip.preprocess, **row.look))
-    scale = clip.logit_scale if row.logits else 1.0
-    return ClipQuality(name=model, clip=clip, direction=clip.text(prompt), scale=scale, weight=weight, target=target)
+    return ClipQuality(
+        name=model,
+        clip=clip,
+        direction=clip.text(prompt),
+        scale=clip.logit_scale if row.logits else 1.0,
+        weight=weight,
+        target=target,
+        span=row.span,
+    )
 
 
 AESTHETIC_CLIP = "ViT-L-14/openai"
+AESTHETIC_SPAN = 3.0
 AESTHETIC_HEAD = Weights(  # christophschuhmann/improved-aesthetic-predictor; trl gets it from this repository
     "LAION's aesthetic predictor",
     "sac+logos+ava1-l14-linearMSE",
@@ -114,11 +133,19 @@ def aesthetic(
     target: float | None = None,
     chunk: int = 8,
 ) -> ClipQuality:
-    """LAION's aesthetic score, 1 to 10 and about 4 to 7 in practice; it knows no prompt."""
+    """LAION's aesthetic score, 1 to 10 and about 4 to 7 in practice, its span; it knows no prompt."""
     clip = load_clip(AESTHETIC_CLIP, folders, dtype, progress, chunk=chunk)
     with torch.inference_mode(False), torch.no_grad():  # nodes run in inference mode, and a gradient goes through it
         direction, offset = linear_head(read(locate(AESTHETIC_HEAD, folders, progress)))
-    return ClipQuality(name="Aesthetic", clip=clip, direction=direction, offset=offset, weight=weight, target=target)
+    return ClipQuality(
+        name="Aesthetic",
+        clip=clip,
+        direction=direction,
+        offset=offset,
+        weight=weight,
+        target=target,
+        span=AESTHETIC_SPAN,
+    )
 
 
 def linear_head(state: dict[str, Tensor]) -> tuple[Tensor, float]:

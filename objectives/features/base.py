@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..batch import BrokenSamples
+
 
 class Features(ABC):
     """Base of all features. A subclass sets `name` and `source` and writes `encode`.
@@ -34,15 +36,16 @@ class Features(ABC):
     def __call__(self, x: Tensor) -> Tensor:
         """(B, P, D) float32 (float64 stays) of unit length along D, with gradient to x.
 
-        Raises ValueError where the features of a sample are not finite or all zero.
+        Raises BrokenSamples where the features of a sample are not finite or all zero.
         """
         raw = self.encode(x)
         raw = raw if raw.dtype == torch.float64 else raw.float()
         length = raw.detach().flatten(1).norm(dim=1)
         for found, where in (("not finite", ~length.isfinite()), ("all zero", length == 0)):
             if where.any():
-                raise ValueError(
+                raise BrokenSamples(
                     f"{self.name}: the features of sample {int(where.nonzero()[0]) + 1} are {found}, so its "
-                    f"{self.source} are broken: look at them, and lower the learning rate or change the sampler or VAE."
+                    f"{self.source} are broken: look at them, and lower learning_rate or change the sampler or VAE.",
+                    where,
                 )
         return F.normalize(raw, dim=-1)

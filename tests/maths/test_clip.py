@@ -166,6 +166,15 @@ def test_the_aesthetic_head_is_one_affine_map(folder: Path) -> None:
         torch.testing.assert_close(objective.measure(Batch(pictures=pictures)), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "name, allowed", [("CLIP Score", 0.02), ("HPSv2.1", 0.01), ("PickScore", 1.0), ("Aesthetic", 0.3)]
+)
+def test_a_rollback_of_a_tenth_is_the_tolerance_of_each_score_on_its_own_scale(name, allowed, folder: Path) -> None:
+    (start,) = score(name, folder)(Batch(pictures=natural(1, 32, 32)))
+    for lost, fell in ((0.99, False), (1.01, True)):
+        assert replace(start, values=start.values - lost * allowed).lost(start, 0.1).tolist() == [fell]
+
+
 def test_objectives_of_one_model_share_one_network(folder: Path) -> None:
     clip = load_clip("tiny/openai", [folder], text=True)
     assert quality.aesthetic([folder]).networks == quality.clip_score(clip, PROMPT).networks == (clip.network.visual,)

@@ -1,17 +1,19 @@
 """Objectives: each improves as it is climbed, shares what it sees, guards against cheating, and adds."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from pictures import climb, natural
 
-from noise_optimize.objectives.batch import Batch
+from noise_optimize.objectives.batch import Batch, BrokenSamples
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.base import Features
 from noise_optimize.objectives.features.colour import ColourFeatures
 from noise_optimize.objectives.features.latent import LatentFeatures
 from noise_optimize.objectives.guards import DetailGuard, detail
-from noise_optimize.objectives.objective import combine, total_loss
+from noise_optimize.objectives.objective import Score, combine, total_loss
 from noise_optimize.objectives.statistics import STATISTICS, kernel
 
 
@@ -162,6 +164,32 @@ def test_an_objective_with_a_target_counts_its_shortfall_and_one_without_its_sco
     assert float(Diversity(features=Pixels(), target=0.0)(batch)[0].loss) == 0
 
 
+def test_a_negative_weight_lowers_the_score_to_its_target_and_no_further():
+    values = torch.tensor([0.2, 0.4, 0.9], requires_grad=True)
+    score = Score("quality", "quality", values, weight=-2.0, target=0.5)
+    torch.testing.assert_close(score.losses.detach(), torch.tensor([0.0, 0.0, 0.8]))
+    score.loss.backward()
+    assert values.grad.tolist() == pytest.approx([0, 0, 2 / 3]) and not score.reached
+    assert Score("quality", "quality", torch.tensor([0.2, 0.5]), weight=-2.0, target=0.5).reached
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+def test_a_score_is_lost_by_a_share_of_its_span_wherever_its_zero_is(weight):
+    for zero in (0.0, 22.0, -3.0):
+        start = Score("quality", "quality", torch.full((3,), zero), weight, span=0.1)
+        now = Score("quality", "quality", zero + weight * torch.tensor([0.02, -0.009, -0.011]), weight, span=0.1)
+        assert now.lost(start, 0.1).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+def test_a_value_at_its_target_is_not_lost(weight):
+    start, now = (
+        Score("quality", "quality", weight * torch.tensor([value, value]), weight, target=weight * 0.5)
+        for value in (0.9, 0.5)
+    )
+    assert not now.lost(start, 0.0).any()
+
+
 def test_objectives_add_and_scale():
     a, b = Diversity(features=Pixels()), Diversity(features=ColourFeatures(), statistic="vendi", weight=3)
     batch = Batch(pictures=alike())
@@ -183,6 +211,7 @@ def test_a_combination_needs_all_that_its_parts_need():
     [
         (lambda: Diversity(features=Pixels(), target=1.5), "a diversity goes from 0 to 1"),
         (lambda: Diversity(features=Pixels(), weight=float("inf")), "set a finite number"),
+        (lambda: Diversity(features=Pixels(), span=0.0), "span is 0.0; set a finite number above 0"),
         (lambda: Diversity(features=Pixels(), statistic="mean"), "choose one of pairwise, dpp, vendi, contrastive"),
         (lambda: combine([]), "wire at least one"),
         (lambda: combine([Diversity(features=Pixels(), weight=0)] * 2), "give at least one of them a weight"),
@@ -208,3 +237,23 @@ def test_a_combination_needs_all_that_its_parts_need():
 def test_what_cannot_be_measured_is_refused_with_the_remedy(build, said):
     with pytest.raises(ValueError, match=said):
         build()
+
+
+@pytest.mark.parametrize("tensor", ["latents", "pictures"])
+def test_broken_samples_are_found_and_replaced_without_their_gradient(tensor):
+    x = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    parts = {"latents": x * 1, "pictures": x * 2}
+    parts[tensor] = parts[tensor] * torch.tensor([1, math.nan, 1]).reshape(3, 1, 1, 1)
+    batch, sound = Batch(**parts), Batch(latents=torch.ones(3, 3, 4, 4), pictures=torch.ones(3, 3, 4, 4))
+    assert batch.broken().tolist() == [False, True, False]
+    mended = batch.replaced(batch.broken(), sound)
+    assert not mended.broken().any() and mended.pictures[1].eq(1).all() and mended.latents[1].eq(1).all()
+    assert mended.pictures[2].equal(batch.pictures[2])
+    (mended.pictures.sum() + mended.latents.sum()).backward()
+    assert x.grad[::2].eq(3).all()
+
+
+def test_features_say_which_samples_they_see_nothing_in():
+    with pytest.raises(BrokenSamples, match="sample 2 are not finite") as found:
+        Batch(pictures=alike(3) * torch.tensor([1, math.inf, 1]).reshape(3, 1, 1, 1)).features(Pixels())
+    assert found.value.samples.tolist() == [False, True, False]

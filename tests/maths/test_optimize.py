@@ -178,6 +178,37 @@ def test_only_the_sample_whose_quality_fell_is_put_back_and_its_momentum_is_gone
     assert all(shown[i].result.best != i for i in back)
 
 
+@pytest.mark.parametrize("span, zero, put_back", [(0.1, 0.3, True), (10.0, 22.0, False), (1.0, 0.0, False)])
+def test_what_a_picture_may_lose_is_a_share_of_the_span_of_the_score(span, zero, put_back):
+    """A loss of 0.05 is far too much for HPSv2.1 and nothing for PickScore, and a score may start at 0."""
+    asked = []
+
+    def quality(z):
+        asked.append(len(z))
+        return torch.full((3,), zero - 0.05 * (len(asked) > 1))
+
+    told = Measured(name="quality", kind="quality", by=quality, span=span)
+    result = optimize(identity, towards() + told * 1e-6, START, Settings(3))
+    assert any(step.put_back for step in result.history) == put_back
+
+
+def test_a_target_of_diversity_does_not_stop_the_run_while_one_of_quality_is_unmet():
+    quality = Measured(name="quality", kind="quality", by=lambda z: cosine(z, COARSE), target=0.3, weight=0.01)
+    aim = {"span": 1e6}  # the quality is never put back
+    both = towards(target=0.3) + Measured(**{**vars(quality), **aim})
+    result = optimize(identity, both, START, Settings(300))
+    assert cosine(result.noise).min() >= 0.3 and cosine(result.noise, COARSE).min() >= 0.3
+    assert result.stopped == "the targets were reached"
+    alone = optimize(identity, towards(target=0.3), START, Settings(300))
+    assert len(result.history) > len(alone.history)
+
+
+def test_a_score_of_weight_0_is_not_waited_for():
+    seen = Measured(name="seen", by=lambda z: 0 * cosine(z), target=0.5, weight=0.0)
+    assert "target" in optimize(identity, towards(target=0.3) + seen, START, Settings(200)).stopped
+    assert "target" not in optimize(identity, towards() + seen * 0, START, Settings(2)).stopped
+
+
 def test_a_picture_at_its_target_is_not_put_back():
     falling = Measured(name="quality", kind="quality", by=lambda z: 1 - cosine(z), target=0.5)
     result = optimize(identity, towards() + falling * 1e-6, START, Settings(8, rollback=0.0))
