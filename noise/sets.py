@@ -47,7 +47,7 @@ def together(batches: Sequence[Batch]) -> Batch:
 
 def alone(objective: Objective) -> Objective:
     """The objective of one picture that has nothing to differ from: its quality and its guards."""
-    return Sum(terms=tuple(leaf for leaf in objective.leaves() if leaf.kind != "diversity"))
+    return Sum(terms=tuple(leaf for leaf in objective.leaves() if leaf.role.compares != "set"))
 
 
 def in_turn(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from .batch import PICTURES, Batch
 from .features.demo import SIDE, Tower
 from .features.pooling import area_pool
-from .objective import Kind, Objective
+from .objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,11 +19,11 @@ class DemoScore(Objective):
     prompt: the row of the prompt's table, or one (B,) for each picture.
     """
 
+    name = "Demo Score"
+    kind = "quality"
+    needs = PICTURES
     network: Tower
     prompt: int | Tensor = 0
-    name: str = "Demo Score"
-    kind: Kind = field(default="quality", init=False, repr=False)
-    needs: frozenset[str] = field(default=frozenset({PICTURES}), init=False, repr=False)
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .features.base import Features
-from .objective import Kind, Objective
+from .objective import Objective
 from .statistics import STATISTICS, kernel
 
 
@@ -20,9 +20,10 @@ class Diversity(Objective):
     features: how pictures are seen. statistic: a name in STATISTICS. target: within 0..1.
     """
 
+    kind = "diversity"
+    name: str = ""
     features: Features
     statistic: str = "dpp"
-    kind: Kind = field(default="diversity", init=False, repr=False)
     _references: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -30,10 +31,13 @@ class Diversity(Objective):
             raise ValueError(f"Diversity: no statistic {self.statistic!r}; choose one of {', '.join(STATISTICS)}.")
         if not self.name:
             object.__setattr__(self, "name", f"{self.features.name} {self.statistic}")
-        object.__setattr__(self, "needs", frozenset({self.features.source}))
         super().__post_init__()
         if self.target is not None and not 0 <= self.target <= 1:
             raise ValueError(f"{self.name}: target is {self.target}; a diversity goes from 0 to 1.")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.features.source})
 
     def bind(self, start: Batch | None = None, references: Batch | None = None) -> Diversity:
         """With the features of the references, which join every batch as fixed members of the set."""

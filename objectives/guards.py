@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .batch import PICTURES, Batch
 from .features.pooling import area_pool
-from .objective import Kind, Objective
+from .objective import Objective
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 WINDOWS = 16  # local contrast is taken over a sixteenth of the shorter side
@@ -26,9 +26,10 @@ class DetailGuard(Objective):
     the rest be sharp. Both are of luminance and blind to what the picture shows.
     """
 
+    name = "Detail Guard"
+    kind = "guard"
+    needs = PICTURES
     target: float | None = 1.0
-    name: str = "Detail Guard"
-    kind: Kind = field(default="guard", init=False, repr=False)
     _start: Tensor | None = field(default=None, repr=False, compare=False)
 
     def bind(self, start: Batch | None = None, references: Batch | None = None) -> DetailGuard:

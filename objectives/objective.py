@@ -1,24 +1,24 @@
-"""An objective maps a batch of pictures to named scores; objectives add with `+` and scale with `*`.
+"""An objective maps a batch to named scores; objectives add, subtract and scale like numbers.
 
-A leaf says what it needs (`needs`), what its score means (`kind`) and how to measure it (`measure`). Its place in the
-loss is the same for all (arXiv 2601.00090, Eq. 3): with a target t the term is max(0, w (t - score)), without one it
-is -w * score. So a negative weight lowers the score, and its target is what the score need not fall below.
+A leaf states what its score means (`kind`) and what it looks at (`needs`), and says how to measure it (`measure`). Its
+place in the loss is the same for all (arXiv 2601.00090, Eq. 3): without a target the term is -w * score, with a target
+t it is max(0, w (t - score)). So a negative weight lowers the score, and its target is what it need not fall below.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Collection, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from .batch import PICTURES, Batch
-
-Kind = Literal["diversity", "quality", "guard"]
+from .batch import Batch
+from .facts import FACTS
+from .kinds import KINDS, Kind, Role
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Score:
     weight: float = 1.0
     target: float | None = None
     span: float = 1.0
+
+    @property
+    def role(self) -> Role:
+        """What a score of its kind takes part in."""
+        return KINDS[self.kind]
 
     @property
     def mean(self) -> Tensor:
@@ -74,26 +79,59 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
-    """Base of all objectives. A leaf sets `needs`, `kind`, `name` and writes `measure`.
+    """Base of all objectives. A new one is a frozen dataclass that states `kind` and `needs`, and writes `measure`.
 
-    weight: any finite number; negative lowers the score. target: the score at which the term is content.
-    span: how far usual pictures lie apart in this score, in its own units, e.g. 1 for a probability.
+    kind: a row of KINDS. needs: "pictures" or "latents", or both in a tuple. name: what its score is called, by default
+        as its class. span: how far usual pictures lie apart in this score, in its own units, by default 1, as for a
+        probability. These are facts of the class, checked when it is made; where one depends on what an object is made
+        with, it is a property or a field.
+    weight: any finite number; negative lowers the score, 0 only reports it.
+    target: the score at which its term in the loss is 0.
     """
 
     weight: float = 1.0
     target: float | None = None
-    span: float = 1.0
-    name: str = field(default="", kw_only=True)
-    kind: Kind = field(default="diversity", init=False, repr=False)
-    needs: frozenset[str] = field(default=frozenset({PICTURES}), init=False, repr=False)
+
+    if TYPE_CHECKING:
+
+        @property
+        def name(self) -> str: ...
+
+        @property
+        def kind(self) -> Kind: ...
+
+        @property
+        def needs(self) -> Collection[str]: ...
+
+        @property
+        def span(self) -> float: ...
+
+    def __init_subclass__(cls, leaf: bool = True, **options: Any) -> None:
+        """leaf: whether the class has a score of its own, and so has facts to state."""
+        super().__init_subclass__(**options)
+        if leaf:
+            for fact, checked in FACTS.items():
+                if not isinstance(stated := getattr(cls, fact, None), (property, Field)):
+                    type.__setattr__(cls, fact, checked(cls.__name__, stated))
 
     def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.default is not MISSING and (stated := getattr(type(self), each.name)) is not each.default:
+                raise TypeError(
+                    f"{type(self).__name__}: {each.name} = {stated!r} has no type and would be ignored; "
+                    f"write {each.name}: {each.type} = {stated!r}."
+                )
+        for fact, checked in FACTS.items():
+            checked(type(self).__name__, getattr(self, fact))
         if not math.isfinite(self.weight):
             raise ValueError(f"{self.name}: weight is {self.weight}; set a finite number.")
         if self.target is not None and not math.isfinite(self.target):
             raise ValueError(f"{self.name}: target is {self.target}; set a finite number or leave it out.")
-        if not 0 < self.span < math.inf:
-            raise ValueError(f"{self.name}: span is {self.span}; set a finite number above 0.")
+
+    @property
+    def role(self) -> Role:
+        """What an objective of its kind takes part in."""
+        return KINDS[self.kind]
 
     @abstractmethod
     def measure(self, batch: Batch) -> Tensor:
@@ -122,27 +160,52 @@ class Objective(ABC):
         for need in sorted(self.needs):
             if getattr(batch, need) is None:
                 raise ValueError(f"{self.name} needs {need}, and this batch has none.")
-        return [Score(self.name, self.kind, self.measure(batch), self.weight, self.target, self.span)]
+        values = self.measure(batch)
+        if values.shape not in ((), (len(batch),)):
+            raise ValueError(
+                f"{self.name}: measure gave a score of shape {tuple(values.shape)} for a batch of {len(batch)}; "
+                f"return () for the set or ({len(batch)},) for each picture."
+            )
+        return [Score(self.name, self.kind, values, self.weight, self.target, self.span)]
+
+    def __add__(self, other: Objective) -> Sum:
+        return Sum(terms=(self, other)) if isinstance(other, Objective) else NotImplemented
+
+    def __radd__(self, other: int) -> Objective:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # 0 is where sum() begins
+
+    def __sub__(self, other: Objective) -> Sum:
+        return self + -other if isinstance(other, Objective) else NotImplemented
+
+    def __neg__(self) -> Objective:
+        return self * -1
 
     def __mul__(self, factor: float) -> Objective:
-        return replace(self, weight=self.weight * factor)
+        return replace(self, weight=self.weight * factor) if isinstance(factor, (int, float)) else NotImplemented
 
     __rmul__ = __mul__
 
-    def __add__(self, other: Objective) -> Sum:
-        return Sum(terms=self.leaves() + other.leaves())
+    def __truediv__(self, divisor: float) -> Objective:
+        return self * (1 / divisor) if isinstance(divisor, (int, float)) else NotImplemented
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sum(Objective):
-    """Several objectives as one."""
+class Sum(Objective, leaf=False):
+    """Several objectives as one. Weights and targets are those of its terms: scaling it scales each of them."""
 
     terms: tuple[Objective, ...] = ()
+    weight: float = field(default=1.0, init=False, repr=False)
+    target: float | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "needs", frozenset().union(*(term.needs for term in self.terms)))
+        object.__setattr__(self, "terms", tuple(leaf for term in self.terms for leaf in term.leaves()))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset().union(*(term.needs for term in self.terms))
 
     def measure(self, batch: Batch) -> Tensor:
+        """() what its terms add up to: minus the loss."""
         return -total_loss(self(batch))
 
     def bind(self, start: Batch | None = None, references: Batch | None = None) -> Sum:
@@ -159,6 +222,8 @@ class Sum(Objective):
         return [score for term in self.terms for score in term(batch)]
 
     def __mul__(self, factor: float) -> Sum:
+        if not isinstance(factor, (int, float)):
+            return NotImplemented
         return replace(self, terms=tuple(term * factor for term in self.terms))
 
     __rmul__ = __mul__
@@ -166,12 +231,12 @@ class Sum(Objective):
 
 def combine(objectives: Sequence[Objective]) -> Sum:
     """The sum of objectives of which at least one has a weight."""
-    leaves = tuple(leaf for objective in objectives for leaf in objective.leaves())
-    if not leaves:
+    whole = Sum(terms=tuple(objectives))
+    if not whole.terms:
         raise ValueError("Combine Objectives has no objective: wire at least one.")
-    if all(leaf.weight == 0 for leaf in leaves):
+    if all(leaf.weight == 0 for leaf in whole.terms):
         raise ValueError("Every objective has weight 0: give at least one of them a weight.")
-    return Sum(terms=leaves)
+    return whole
 
 
 def total_loss(scores: list[Score]) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .batch import PICTURES, Batch
 from .features.clip import CLIPFeatures
-from .objective import Kind, Objective
+from .objective import Objective
 from .pretrained.clip import Clip, load_clip, load_tower
 from .pretrained.weights import Progress, Weights, locate, read
 
@@ -29,12 +29,14 @@ class ClipQuality(Objective):
     direction: (D,) the unit vector of a prompt, or the weights of a linear head.
     """
 
+    kind = "quality"
+    needs = PICTURES
+    name: str = "CLIP Quality"
+    span: float = 1.0
     clip: Clip
     direction: Tensor = field(repr=False)
     scale: float = 1.0
     offset: float = 0.0
-    kind: Kind = field(default="quality", init=False, repr=False)
-    needs: frozenset[str] = field(default=frozenset({PICTURES}), init=False, repr=False)
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:

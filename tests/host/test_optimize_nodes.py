@@ -27,7 +27,7 @@ class Told(Objective):
     by: Callable
     name: str = "told"
     kind: str = "diversity"
-    needs: frozenset = field(default=frozenset({"latents"}))
+    needs = "latents"
     asked: list = field(default_factory=list)
 
     def measure(self, batch):

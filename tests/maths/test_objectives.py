@@ -211,7 +211,6 @@ def test_a_combination_needs_all_that_its_parts_need():
     [
         (lambda: Diversity(features=Pixels(), target=1.5), "a diversity goes from 0 to 1"),
         (lambda: Diversity(features=Pixels(), weight=float("inf")), "set a finite number"),
-        (lambda: Diversity(features=Pixels(), span=0.0), "span is 0.0; set a finite number above 0"),
         (lambda: Diversity(features=Pixels(), statistic="mean"), "choose one of pairwise, dpp, vendi, contrastive"),
         (lambda: combine([]), "wire at least one"),
         (lambda: combine([Diversity(features=Pixels(), weight=0)] * 2), "give at least one of them a weight"),

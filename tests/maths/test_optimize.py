@@ -35,8 +35,10 @@ class Measured(Objective):
     """An objective by a function of the latents."""
 
     by: Callable[[Tensor], Tensor]
+    name: str = "measured"
+    span: float = 1.0
     kind: str = "diversity"
-    needs: frozenset = field(default=frozenset({"latents"}))
+    needs = "latents"
     bound: list = field(default_factory=list)
 
     def measure(self, batch):
