@@ -9,6 +9,7 @@ from workflow import api
 GRAPHS = sorted((ROOT / "example_workflows").glob("*.json"))
 EXAMPLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in GRAPHS}
 LOADERS = ("CheckpointLoaderSimple", "UNETLoader", "CLIPLoader", "VAELoader")
+QUICK_START = "Noise Optimize 1 - Quick start (no download)"
 DEMO = [name for name, graph in EXAMPLES.items() if any(n["type"] == "NoiseOptimizeLoadDemo" for n in graph["nodes"])]
 
 
@@ -23,6 +24,21 @@ def widgets(graph):
 
 def test_every_example_has_a_thumbnail_and_every_thumbnail_an_example():
     assert {path.stem for path in (ROOT / "example_workflows").glob("*.jpg")} == set(EXAMPLES)
+
+
+def test_the_search_for_templates_works_with_the_pack_installed(frontend):
+    """One name that an official template has, too, and the frontend's search finds everything for any word."""
+    before = len(frontend.errors)
+    found, templates = frontend.search_templates("upscale")
+    assert 0 < found < templates
+    assert frontend.errors[before:] == []
+
+
+@pytest.mark.parametrize("name", [QUICK_START, "Noise Optimize 2 - Search, then optimize (no download)"])
+def test_an_example_opens_from_its_card(frontend, name):
+    frontend.open_template("noise_optimize", name)
+    frontend.page.wait_for_function("n => app.graph._nodes.length === n", arg=len(EXAMPLES[name]["nodes"]))
+    assert wires(frontend.graph()) == wires(EXAMPLES[name])
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -58,7 +74,7 @@ def test_an_example_of_the_demo_runs_to_pictures_that_are_shown(frontend, name, 
 
 
 def test_an_objective_is_swapped_by_re_plugging_a_wire(frontend):
-    frontend.open(EXAMPLES["quick_start"])
+    frontend.open(EXAMPLES[QUICK_START])
     frontend.set("Noise Optimize", "iterations", 2)
     frontend.connect("Diversity", "objective", "Noise Optimize", "objective")
     assert frontend.run() == "execution_success"
@@ -68,7 +84,7 @@ def test_an_objective_is_swapped_by_re_plugging_a_wire(frontend):
 
 
 def test_a_wrong_graph_is_told_in_one_sentence(frontend):
-    frontend.open(EXAMPLES["quick_start"])
+    frontend.open(EXAMPLES[QUICK_START])
     frontend.set("EmptySD3LatentImage", "batch_size", 1)
     assert frontend.run() == "execution_error"
     message = frontend.page.evaluate("() => window.ended.at(-1)[1].exception_message")

@@ -33,12 +33,14 @@ OUTPUTS = ("PreviewImage", "NoiseOptimizeMeasure")
 
 
 class QuickStart:
-    """example_workflows/quick_start.json, with the pictures of its two samplers saved as they are decoded."""
+    """The first example graph, with the pictures of its two samplers saved as they are decoded."""
+
+    FILE = ROOT / "example_workflows" / "Noise Optimize 1 - Quick start (no download).json"
 
     def __init__(self, server: Server, **settings: Any) -> None:
         """settings: of Noise Optimize, where they are not to be as shipped."""
         self.server = server
-        workflow = json.loads((ROOT / "example_workflows" / "quick_start.json").read_text(encoding="utf-8"))
+        workflow = json.loads(self.FILE.read_text(encoding="utf-8"))
         graph = api(workflow, lambda kind: server.get(f"object_info/{kind}")[kind]["input"])
         self.named = {part["class_type"]: part["inputs"] for part in graph.values()}
         ids = {part["class_type"]: name for name, part in graph.items()}

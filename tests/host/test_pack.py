@@ -7,6 +7,7 @@ import sys
 import comfyui
 import pytest
 from comfy_config.config_parser import extract_node_configuration
+from comfyui_workflow_templates import iter_templates
 from pack import ROOT
 from packaging.specifiers import SpecifierSet
 
@@ -53,6 +54,15 @@ def test_every_module_with_nodes_is_listed():
     listed = {group.__name__.rsplit(".", 1)[1] for group in pack_nodes.GROUPS}
     written = {file.stem for file in (ROOT / "nodes").glob("*.py") if "\nNODES" in file.read_text(encoding="utf-8")}
     assert listed == written
+
+
+def test_no_example_has_the_name_of_an_official_template_or_of_another_packs():
+    """The frontend searches templates by their names, and finds nothing any more where two are the same."""
+    official = {template.template_id.lower() for template in iter_templates()}
+    ours = [path.stem for path in (ROOT / "example_workflows").glob("*.json")]
+    assert len(official) > 100 and ours
+    assert not official & {name.lower() for name in ours}
+    assert all(re.fullmatch(r"Noise Optimize \d+ - [A-Z][\w .,()-]+", name) for name in ours)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)

@@ -1,21 +1,23 @@
-"""What a person does in ComfyUI's frontend: open a graph, re-plug a wire, press Run, look at the pictures."""
+"""What a person does in ComfyUI's frontend: find and open a graph, re-plug a wire, press Run, look at the pictures."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import ConsoleMessage, Locator, Page
 
 NODE = "const node = title => app.graph._nodes.find(node => node.title === title);"
 SECONDS = 1000  # Playwright counts in milliseconds
 
 
 class Frontend:
-    """One page of the frontend. errors: what the browser's console reported as an error."""
+    """One page of the frontend. errors: what the browser's console reported as an error, and what nobody caught."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.errors, self.finished = page, [], 0
         page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.request.post(f"{url}/api/settings/Comfy.TutorialCompleted", data="true")  # no template browser on top
         page.goto(url)
         page.wait_for_function("window.app?.graph && window.app.vueAppReady", timeout=120 * SECONDS)
@@ -36,6 +38,27 @@ class Frontend:
         self.page.evaluate("async graph => { await app.loadGraphData(graph) }", workflow)
         self.page.wait_for_function("count => app.graph._nodes.length === count", arg=len(workflow["nodes"]))
         self.show_all()
+
+    def templates(self) -> Locator:
+        """The template browser, opened."""
+        self.page.evaluate("() => { app.extensionManager.command.execute('Comfy.BrowseTemplates') }")
+        dialog = self.page.get_by_role("dialog").last
+        dialog.get_by_test_id("template-workflows-content").wait_for()
+        return dialog
+
+    def search_templates(self, words: str) -> tuple[int, int]:
+        """How many templates, of how many, the template browser finds for these words."""
+        dialog = self.templates()
+        dialog.get_by_placeholder("Search").fill(words)
+        self.page.wait_for_timeout(1500)
+        return tuple(map(int, re.findall(r"Showing (\d+) of (\d+)", dialog.inner_text())[0]))
+
+    def open_template(self, pack: str, name: str) -> None:
+        """Open a template by its card, under the name of the pack that brings it."""
+        dialog = self.templates()
+        dialog.get_by_role("button", name=pack).click()
+        dialog.get_by_test_id(f"template-workflow-{name}").click()
+        dialog.wait_for(state="hidden")
 
     def graph(self) -> dict[str, Any]:
         """The open graph as it would be saved."""
