@@ -340,18 +340,14 @@ class Work:
         if self.cancelled or not objective.leaves():
             settings = replace(settings, iterations=0)
 
-        def decode(latents: Tensor) -> Tensor:
-            return session.decode(latents).to(session.device)
-
         def generate(noise: Tensor) -> Batch:
-            latents = session.generate(noise).to(session.device)
-            return Batch(latents, decode(latents) if PICTURES in self.objective.needs else None)
+            return session.batch(noise, PICTURES in self.objective.needs)
 
         result = self.watched(session, samples, generate, objective, noise, settings)
         with torch.no_grad():
             batch = result.batch if result.plain else generate(result.noise)
             if batch.pictures is None and self.vae is not None:
-                batch = replace(batch, pictures=decode(batch.latents))
+                batch = replace(batch, pictures=session.decode(batch.latents))
             made = Made(samples, replace(result, batch=Batch()), batch)
             if self.several:
                 self.take_stock(made, others)

@@ -111,8 +111,8 @@ class NoiseSearch(io.ComfyNode):
                 like = {**latent_image, "samples": torch.zeros(candidates, *session.shape[1:])}
                 like.pop("batch_index", None)
                 drawn.append(noise_for(noise, like))
-            latents = predicted(session, guider, drawn[0][rows], until, steps).to(session.device)
-            batch = Batch(latents, session.decode(latents).to(session.device) if pictures else None)
+            latents = session.predicted(drawn[0][rows], until).latents
+            batch = Batch(latents, session.decode(latents) if pictures else None)
             for leaf in leaves:
                 leaf.distances(batch)
             images = to_images(batch.pictures) if batch.pictures is not None else session.preview(latents)
@@ -134,46 +134,17 @@ class NoiseSearch(io.ComfyNode):
         latent.pop("batch_index", None)
         whole = {**latent_image, "samples": _repeated(latent_image["samples"], keep)}
 
-        def finish(session: Session) -> tuple[Tensor, Tensor | None]:
-            latents = session.generate(kept)
-            return latents, None if vae is None else session.decode(latents)
-
-        latents, made = run_in_session(*wires, whole, finish, **options)
+        finished = run_in_session(*wires, whole, lambda session: session.batch(kept, vae is not None), **options)
         seconds = time.perf_counter() - began
         words = f"Kept {keep} of {candidates} in {seconds:.1f} s: candidates {', '.join(str(i + 1) for i in chosen)}."
-        monitor.show([] if made is None else to_images(made), words)
+        monitor.show([] if finished.pictures is None else to_images(finished.pictures), words)
         result = FixedNoise(kept, noise.seed, {"candidates": candidates, "chosen": chosen}, {}, described(noise))
         shown = ui.PreviewText(words).as_dict()
         images: Any = ExecutionBlocker(NO_VAE)
-        if made is not None:
-            images = made.movedim(1, -1).cpu()
+        if finished.pictures is not None:
+            images = finished.pictures.movedim(1, -1).cpu()
             shown |= ui.PreviewImage(images, cls=cls).as_dict()
-        return io.NodeOutput(result, {**latent, "samples": latents.cpu()}, images, ui=shown)
-
-
-class _Enough(Exception):
-    """Ends a sampling run after the steps that were asked for."""
-
-
-def predicted(session: Session, guider: Any, noise: Tensor, until: int, steps: int) -> Tensor:
-    """(n, C, ...) the finished latents as the model predicts them at step `until`, or as they are at the last step."""
-    if until >= steps:
-        return session.generate(noise)
-    last: list[Tensor] = []
-
-    def stop(step: int, x0: Tensor, x: Tensor, total: int) -> None:
-        last[:] = [x0]
-        if step + 1 >= until:
-            raise _Enough
-
-    session.callback = stop
-    try:
-        session.generate(noise)
-    except _Enough:
-        return guider.model_patcher.model.process_latent_out(last[0].float())
-    finally:
-        session.callback = None
-    raise RuntimeError("This sampler does not tell its predictions: set candidates to be scored in one step, or euler.")
+        return io.NodeOutput(result, {**latent, "samples": finished.latents.cpu()}, images, ui=shown)
 
 
 def quality(leaves: list[Objective], batch: Batch) -> Tensor:

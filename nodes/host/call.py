@@ -1,16 +1,119 @@
-"""How a session takes a call of the host's model apart along the batch."""
+"""How a session takes a call of the host's model apart along the batch, to keep its graph or to make it again."""
 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ...noise.gradient.recompute import VERIFY_TOLERANCE
+from ...noise.gradient.in_place import Writes
+from ...noise.gradient.recompute import VERIFY_TOLERANCE, recompute
+from ...noise.gradient.scale import rescaled
+from .controlnets import Deferred
+from .hooks import hooks_in_force
+from .kernels import training
+from .memory import Memory
+
+
+@dataclass(eq=False)
+class Call:
+    """What a graph holds of one call of the model, to make it again."""
+
+    executor: Any
+    leaves: list[Any]
+    options: dict[str, Any]
+    deferred: Deferred | None
+    hooks: Callable[[], None]
+
+
+class ModelCalls:
+    """The APPLY_MODEL wrapper of a session: a call with gradient keeps its graph, or is made again for it in chunks."""
+
+    def __init__(self, guider: Any, memory: Memory) -> None:
+        self.guider, self.memory = guider, memory
+        self.count = 0  # of calls with gradient in this run
+        self.writes = Writes()
+        self.chunks_agree: bool | None = None
+        self.held: weakref.WeakSet[Call] = weakref.WeakSet()
+
+    def __call__(
+        self,
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **conds: Any,
+    ) -> Tensor:
+        transformer_options = transformer_options or {}
+        fixed = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return executor(x, t, *fixed.values(), transformer_options, **conds)
+        self.count += 1
+        call, tensors, divisible = self.split(executor, x, t, fixed | conds, transformer_options)
+        if self.memory.mode == "fast":
+            half = executor.class_obj.get_dtype_inference() == torch.float16
+            output = rescaled(call, *tensors) if half else call(*tensors)
+        else:
+            if divisible and self.chunks_agree is None:
+                self.chunks_agree = (
+                    samples_independent(call, tensors) if has_foreign_patches(transformer_options) else True
+                )
+            chunk = self.memory.model if divisible and self.chunks_agree else None
+            output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self.writes)
+        return layers_of(output, divisible)
+
+    def split(
+        self, executor: Any, x: Tensor, t: Tensor, conds: dict[str, Any], options: dict[str, Any]
+    ) -> tuple[Callable[..., Tensor], list[Tensor], bool]:
+        """The model call as a function of tensors whose rows are the samples, and whether rows are independent.
+
+        x holds the samples once for each conditioning that is computed together (`cond_or_uncond`); a row has them all,
+        so that patches which count on this layout still find it.
+        """
+        deferred = conds["control"] if isinstance(conds["control"], Deferred) else None
+        if deferred:
+            conds = conds | {"control": deferred.inputs}
+        leaves, tree = tree_flatten((x, t, conds))
+        constants = constant_conds(self.guider, conds)
+        shared = {id(leaf) for name in constants for leaf in tree_flatten(conds[name])[0]}
+        tensors = [i for i, leaf in enumerate(leaves) if varies(leaf, len(x)) and id(leaf) not in shared]
+        layers = len(options.get("cond_or_uncond", (0,)))
+        divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
+        divisible = divisible and (deferred is None or deferred.divisible)
+        this = Call(executor, leaves, options, deferred, hooks_in_force(executor.class_obj.current_patcher))
+        self.held.add(this)
+        wanted = [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors]
+
+        def call(*rows: Tensor) -> Tensor:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            filled = list(this.leaves)
+            for i, row in zip(tensors, rows, strict=True):
+                filled[i] = layers_of(row, divisible)
+            x, t, conds = tree_unflatten(filled, tree)
+            concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
+            this.hooks()
+            with training():
+                control = this.deferred(*control) if this.deferred else control
+                output = this.executor(x, t, concat, crossattn, control, dict(this.options), **conds)
+            return rows_of(output, layers) if divisible else output
+
+        return call, wanted, divisible
+
+    def forget(self) -> None:
+        """Lets go of what graphs hold; a sampler may keep tensors where the graph finds them: a cycle without end."""
+        for held in self.held:
+            vars(held).clear()
 
 
 def rows_of(tensor: Tensor, layers: int) -> Tensor:

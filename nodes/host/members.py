@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import comfy.sample
@@ -50,6 +51,23 @@ def random_state(samples: Tensor, total: int, seed: int, batch_index: Any) -> di
     with torch.random.fork_rng():
         comfy.sample.prepare_noise(comfy.utils.repeat_to_batch_size(samples, total), seed, batch_index)
         return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if cuda else {})
+
+
+@contextlib.contextmanager
+def fixed_randomness(state: dict[str, Tensor], device: torch.device) -> Iterator[Callable[[], None]]:
+    """The global random state as core's RandomNoise leaves it for a seed, for samplers that draw from it.
+
+    Yields what brings it back to this start."""
+    devices = [device] if device.type == "cuda" else []
+
+    def start() -> None:
+        torch.set_rng_state(state["cpu"])
+        if devices:
+            torch.cuda.set_rng_state(state["cuda"], device)
+
+    with torch.random.fork_rng(devices=devices):
+        start()
+        yield start
 
 
 def of_members(cond: dict[str, Any], indices: list[int], total: int) -> dict[str, Any]:

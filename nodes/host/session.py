@@ -2,7 +2,11 @@
 
     run_in_session(guider, sampler, sigmas, latent, body)    calls body(session) once the model is loaded
     session.generate(noise)                                  latents, as SamplerCustomAdvanced gives them
+    session.predicted(noise, until)                          latents, as the model foresees them after some steps
     session.decode(latents)                                  pictures, as VAE Decode gives them
+    session.batch(noise)                                     both, for objectives
+    session.preview(latents)                                 small pictures, as the host shows them while it samples
+    session.device, session.shape                            where all these tensors lie, and the shape of the noise
 
 The host drops its model when `guider.sample` returns, and a backward pass recomputes with it: so the session is itself
 a SAMPLER, and all of the optimisation happens inside its one call.
@@ -12,10 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import logging
 import math
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,18 +31,19 @@ import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...noise.gradient.in_place import Writes
 from ...noise.gradient.inference import normal, normal_tensors
-from ...noise.gradient.recompute import MemoryBudget, RecomputationError, recompute
-from ...noise.gradient.scale import rescaled
-from .call import constant_conds, has_foreign_patches, layers_of, rows_of, samples_independent, varies
-from .controlnets import Deferred, control_networks, deferred_controls
-from .hooks import hooks_in_force, hooks_of, rewind_hooks
-from .kernels import no_silent_fallback, training
+from ...noise.gradient.recompute import RecomputationError
+from ...objectives.batch import Batch
+from .call import ModelCalls
+from .controlnets import control_networks, deferred_controls
+from .decoder import Decoder
+from .hooks import hooks_of, rewind_hooks
+from .kernels import no_silent_fallback
 from .layers import casting
-from .members import MemberNoise, mask_of_members, of_members, random_state
+from .members import MemberNoise, fixed_randomness, mask_of_members, of_members, random_state
+from .memory import Memory, reserve
 from .twins import Twins
 from .wires import (
     GRADIENT_FREE,
@@ -56,9 +59,6 @@ from .wires import (
 KEY = "noise_optimize"
 NO_GRADIENT = ("derivative for", "not implemented for", "cannot be saved for backward", "does not require grad",
                "autograd kernel")  # fmt: skip
-GRADIENT_SHARE = 0.6  # of the memory beside the weights may hold saved activations; the rest is for temporaries
-RESERVED_SAMPLES = 8  # when models are loaded, one sample with gradient is taken to need as much as this many without
-
 T = TypeVar("T")
 
 
@@ -100,7 +100,7 @@ def run_in_session(
         guider.model_patcher, loaded = resident(guider.model_patcher), [resident(p) for p in loaded]
         guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
         comfy.patcher_extension.add_wrapper_with_key(
-            WrappersMP.PREPARE_SAMPLING, KEY, _reserve, guider.model_options, is_model_options=True
+            WrappersMP.PREPARE_SAMPLING, KEY, reserve, guider.model_options, is_model_options=True
         )
     decoder = loaded[0].model if vae is not None else None
     guider.original_conds = {
@@ -128,19 +128,22 @@ def run_in_session(
         raise
 
 
-@dataclass(eq=False)
-class Call:
-    """What a graph holds of one call of the model, to make it again."""
+@dataclass(frozen=True)
+class Foreseen:
+    """What a sampling run shows after some of its steps.
 
-    executor: Any
-    leaves: list[Any]
-    options: dict[str, Any]
-    deferred: Deferred | None
-    hooks: Callable[[], None]
+    latents: (B, C, ...) the finished latents as the model predicts them now, or as they are after the last step.
+    """
+
+    latents: Tensor
 
 
 class Session(comfy.samplers.Sampler):
     """What body gets: an open guider session. `callback(step, x0, x, steps)`, when set, is called at each step."""
+
+    device: torch.device
+    shape: tuple[int, ...]
+    memory: Memory
 
     def __init__(
         self,
@@ -153,14 +156,12 @@ class Session(comfy.samplers.Sampler):
         members: tuple[list[int], int],
         networks: Sequence[Any],
     ) -> None:
-        self.memory, self.gradient_steps = sampler.memory, sampler.gradient_steps
         self.members, self.seed, self.vae = members, seed, vae
         self.callback: Callable[[int, Tensor, Tensor, int], None] | None = None
         self.differentiating, self.result = False, None
-        self._body, self._decoder, self._rng, self._networks = body, decoder, rng, networks
-        self._original, self._twin = sampler.sampler, None
-        self._chunks_agree: bool | None = None
-        self._calls, self._held = 0, weakref.WeakSet()
+        self._settings, self._original, self._twin = sampler, sampler.sampler, None
+        self._body, self._network, self._rng, self._networks = body, decoder, rng, networks
+        self._writes = Writes()
 
     # The host calls this once; all else happens inside.
     def sample(
@@ -168,33 +169,33 @@ class Session(comfy.samplers.Sampler):
     ):
         self._guider, self.device = guider, noise.device
         self.shape = tuple(noise.shape)
+        patchers = list({id(p.model): p for p in (guider.model_patcher, *guider.loaded_models)}.values())
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             controls = control_networks(guider)
             roots = [vars(guider), self._original, *self._networks, *controls]
             if self.vae is not None:
-                roots += [self._decoder, vars(self.vae)]
+                roots += [self._network, vars(self.vae)]
             stack.enter_context(normal_tensors(roots))
             stack.enter_context(no_silent_fallback())
-            stack.enter_context(casting([*(patcher.model for patcher in self._patchers()), *controls]))
+            stack.enter_context(casting([*(patcher.model for patcher in patchers), *controls]))
             stack.enter_context(deferred_controls(guider, KEY))
             self._sigmas, self._latent, self._mask = (
                 t if t is None else normal(t) for t in (sigmas, latent_image, denoise_mask)
             )
             self._options = comfy.model_patcher.create_model_options_clone(extra_args["model_options"])
+            self.memory = Memory(self._settings.memory, self.device, patchers)
+            self._calls = ModelCalls(guider, self.memory)
+            self._decoder = Decoder(self.vae, self._network, self.memory)
             for kind, wrapper, options in (
-                (WrappersMP.APPLY_MODEL, self._apply_model, self._options),
+                (WrappersMP.APPLY_MODEL, self._calls, self._options),
                 (WrappersMP.PREDICT_NOISE, self._predict_noise, guider.model_options),
             ):
                 comfy.patcher_extension.add_wrapper_with_key(kind, KEY, wrapper, options, is_model_options=True)
-            limit = self._memory_limit()
-            self._model_budget, self._decoder_budget = MemoryBudget(limit), MemoryBudget(limit)
-            self._sampler_writes, self._model_writes, self._decoder_writes = Writes(), Writes(), Writes()
             try:
                 self.result = self._body(self)
             finally:
-                for held in self._held:  # a sampler may keep tensors where the graph finds them: a cycle without end
-                    vars(held).clear()
+                self._calls.forget()
                 self._guider = self._twin = self._latent = self._mask = self._options = self._body = None
         return noise
 
@@ -209,11 +210,11 @@ class Session(comfy.samplers.Sampler):
         subset = self.members[0] != list(range(self.members[1]))
         if self.differentiating:
             refuse_gradient(self._guider.model_patcher, self._original)
-            self._choose_memory()
+            self.memory.choose(self.shape[0], self._calls.count, bool(hooks_of(self._guider)))
         sampler = self._sampler() if self.differentiating or subset else self._original
 
         def run(noise: Tensor) -> Tensor:
-            self._calls = 0
+            self._calls.count = 0
             rewind_hooks(self._guider)
             noise = noise.to(self.device, torch.promote_types(noise.dtype, torch.float32))
             options = comfy.model_patcher.create_model_options_clone(self._options)
@@ -229,45 +230,54 @@ class Session(comfy.samplers.Sampler):
             )
             return self._guider.inner_model.process_latent_out(latents.to(noise.dtype))
 
-        with self._fixed_randomness() as start:
+        with fixed_randomness(self._rng, self.device) as start:
             if self.differentiating:
-                latents = self._sampler_writes(lambda noise: start() or run(noise), noise)
+                latents = self._writes(lambda noise: start() or run(noise), noise)
             else:
                 with torch.no_grad():
                     latents = run(noise)
         if self.differentiating and not latents.requires_grad:
+            steps = self._settings.gradient_steps
             raise RuntimeError(
                 f"The sampler {sampler_name(self._original)} cuts the gradient"
-                + (f" with gradient_steps at {self.gradient_steps}: set it to 0" if self.gradient_steps else "")
+                + (f" with gradient_steps at {steps}: set it to 0" if steps else "")
                 + f"; wire another sampler, such as euler, {GRADIENT_FREE}"
             )
-        return latents.to(comfy.model_management.intermediate_device())
+        return latents
+
+    def predicted(self, noise: Tensor, until: int) -> Foreseen:
+        """What the model foresees of noise (B, C, ...) at step `until`, without the steps after it or a gradient."""
+        with torch.no_grad():
+            if until >= len(self._sigmas) - 1:
+                return Foreseen(self.generate(noise))
+            last: list[Tensor] = []
+
+            def stop(step: int, x0: Tensor, x: Tensor, total: int) -> None:
+                last[:] = [x0]
+                if step + 1 >= until:
+                    raise _Enough
+
+            self.callback = stop
+            try:
+                self.generate(noise)
+            except _Enough:
+                return Foreseen(self._guider.inner_model.process_latent_out(last[0].float()))
+            finally:
+                self.callback = None
+        raise RuntimeError(
+            f"The sampler {sampler_name(self._original)} does not tell its predictions; wire another, such as euler."
+        )
 
     def decode(self, latents: Tensor) -> Tensor:
         """The pictures (B, 3, H, W) in 0..1 of latents, as VAE Decode gives them; of a video the middle frame."""
         if self.vae is None:
             raise ValueError("Pictures are needed: wire a VAE to vae.")
-        vae = self.vae
-        if vae.latent_dim == 2 and latents.ndim == 5:
-            latents = latents[:, :, 0]
-        network = self._decoder
-        differentiable = torch.is_grad_enabled() and latents.requires_grad
+        return self._decoder(latents).to(self.device)
 
-        def pictures(latents: Tensor) -> Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            with training(differentiable):
-                decoded = network.decode(latents.to(vae.device, vae.vae_dtype))
-            decoded = vae.process_output(decoded.to(vae.output_device, vae.vae_output_dtype(), copy=True)).float()
-            return decoded[:, :3] if decoded.ndim == 4 else decoded[:, :3, decoded.shape[2] // 2]
-
-        if not differentiable:
-            needed = vae.memory_used_decode(latents.shape, vae.vae_dtype)
-            chunk = max(1, int(vae.patcher.get_free_memory(vae.device) / needed))
-            with torch.no_grad():
-                return recompute(pictures, latents, chunk=chunk)
-        if self.memory == "fast":
-            return self._decoder_writes(lambda latents: rescaled(pictures, latents), latents)
-        return recompute(pictures, latents, chunk=self._decoder_budget, writes=self._decoder_writes)
+    def batch(self, noise: Tensor, pictures: bool) -> Batch:
+        """What the sampler makes of noise (B, C, ...), for objectives; pictures: whether it is decoded, too."""
+        latents = self.generate(noise)
+        return Batch(latents, self.decode(latents) if pictures else None)
 
     def preview(self, latents: Tensor) -> list[Any]:
         """A small PIL picture of each sample of latents, by the host's own latent preview; [] where it has none."""
@@ -281,70 +291,13 @@ class Session(comfy.samplers.Sampler):
             x0 = model.process_latent_in(latents.detach().to(self.device))
             return [previewer.decode_latent_to_preview_image("JPEG", x0[i : i + 1])[1] for i in range(len(x0))]
 
-    # How the model is called
-
     def _predict_noise(self, executor, x, timestep, *args, **kwargs):
         comfy.model_management.throw_exception_if_processing_interrupted()
-        last = self._sigmas[-1 - self.gradient_steps] if 0 < self.gradient_steps < len(self._sigmas) else math.inf
+        steps = self._settings.gradient_steps
+        last = self._sigmas[-1 - steps] if 0 < steps < len(self._sigmas) else math.inf
         frozen = bool(timestep.max() > last * (1 + 1e-6))
         with torch.no_grad() if frozen else contextlib.nullcontext():
             return executor(x, timestep, *args, **kwargs)
-
-    def _apply_model(
-        self, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **conds
-    ):
-        transformer_options = transformer_options or {}
-        fixed = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            return executor(x, t, *fixed.values(), transformer_options, **conds)
-        self._calls += 1
-        call, tensors, divisible = self._split(executor, x, t, fixed | conds, transformer_options)
-        if self.memory == "fast":
-            half = executor.class_obj.get_dtype_inference() == torch.float16
-            output = rescaled(call, *tensors) if half else call(*tensors)
-        else:
-            if divisible and self._chunks_agree is None:
-                self._chunks_agree = (
-                    samples_independent(call, tensors) if has_foreign_patches(transformer_options) else True
-                )
-            chunk = self._model_budget if divisible and self._chunks_agree else None
-            output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self._model_writes)
-        return layers_of(output, divisible)
-
-    def _split(self, executor, x, t, conds, options):
-        """The model call as a function of tensors whose rows are the samples, and whether rows are independent.
-
-        x holds the samples once for each conditioning that is computed together (`cond_or_uncond`); a row has them all,
-        so that patches which count on this layout still find it.
-        """
-        deferred = conds["control"] if isinstance(conds["control"], Deferred) else None
-        if deferred:
-            conds = conds | {"control": deferred.inputs}
-        leaves, tree = tree_flatten((x, t, conds))
-        constants = constant_conds(self._guider, conds)
-        shared = {id(leaf) for name in constants for leaf in tree_flatten(conds[name])[0]}
-        tensors = [i for i, leaf in enumerate(leaves) if varies(leaf, len(x)) and id(leaf) not in shared]
-        layers = len(options.get("cond_or_uncond", (0,)))
-        divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
-        divisible = divisible and (deferred is None or deferred.divisible)
-        this = Call(executor, leaves, options, deferred, hooks_in_force(executor.class_obj.current_patcher))
-        self._held.add(this)
-        wanted = [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors]
-
-        def call(*rows: Tensor) -> Tensor:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            filled = list(this.leaves)
-            for i, row in zip(tensors, rows, strict=True):
-                filled[i] = layers_of(row, divisible)
-            x, t, conds = tree_unflatten(filled, tree)
-            concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
-            this.hooks()
-            with training():
-                control = this.deferred(*control) if this.deferred else control
-                output = this.executor(x, t, concat, crossattn, control, dict(this.options), **conds)
-            return rows_of(output, layers) if divisible else output
-
-        return call, wanted, divisible
 
     def _sampler(self) -> Any:
         if self._twin is None:
@@ -360,50 +313,6 @@ class Session(comfy.samplers.Sampler):
         if self.callback is not None:
             self.callback(step, x0.detach(), x.detach(), steps)
 
-    # Memory
 
-    def _choose_memory(self) -> None:
-        """Settle `auto` once a first run has measured what a graph takes."""
-        if self.memory != "low" and hooks_of(self._guider):
-            self.memory = "low"
-            logging.info("Noise Optimize: memory is low, because a hook on a conditioning changes the model's weights.")
-        if self.memory == "auto" and self._model_budget.per_sample and self._calls:
-            batch, limit = self.shape[0], self._model_budget.limit
-            graph = batch * (self._calls * self._model_budget.per_sample + (self._decoder_budget.per_sample or 0))
-            self.memory = "fast" if graph < limit else "low"
-            logging.info(
-                "Noise Optimize: memory auto chose %s: the graph of %d samples takes %.2f GB, %.2f GB are free for it.",
-                self.memory, batch, graph / 1e9, limit / 1e9,
-            )  # fmt: skip
-
-    def _memory_limit(self) -> int:
-        """Bytes that saved activations may take. Depends on the size of the device first, so that runs repeat."""
-        weights = sum(patcher.model_size() for patcher in self._patchers())
-        total = comfy.model_management.get_total_memory(self.device)
-        return int(GRADIENT_SHARE * max(0, min(total - weights, comfy.model_management.get_free_memory(self.device))))
-
-    def _patchers(self) -> list[Any]:
-        """Of each model that the host has loaded for this session, one ModelPatcher."""
-        loaded = (self._guider.model_patcher, *self._guider.loaded_models)
-        return list({id(patcher.model): patcher for patcher in loaded}.values())
-
-    @contextlib.contextmanager
-    def _fixed_randomness(self) -> Iterator[Callable[[], None]]:
-        """The global random state as core's RandomNoise leaves it for this seed, for samplers that draw from it.
-
-        Yields what brings it back to this start."""
-        devices = [self.device] if self.device.type == "cuda" else []
-
-        def start() -> None:
-            torch.set_rng_state(self._rng["cpu"])
-            if devices:
-                torch.cuda.set_rng_state(self._rng["cuda"], self.device)
-
-        with torch.random.fork_rng(devices=devices):
-            start()
-            yield start
-
-
-def _reserve(executor: Callable, model: Any, shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
-    """Loads models so that memory is left for a gradient."""
-    return executor(model, [max(shape[0], RESERVED_SAMPLES), *shape[1:]], *args, **kwargs)
+class _Enough(Exception):
+    """Ends a sampling run after the steps that were asked for."""

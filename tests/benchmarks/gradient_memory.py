@@ -36,7 +36,7 @@ def gradient(wired, batch: int, steps: int, size: int) -> int:
     """Peak bytes of one gradient above what was resident, without the latents."""
 
     def body(session) -> int:
-        session._model_budget.limit = 1
+        session.memory.model.limit = 1
         noise = torch.randn(session.shape, requires_grad=True)
         Path("/proc/self/clear_refs").write_text("5")
         before = resident("VmRSS")

@@ -58,8 +58,8 @@ def test_low_and_fast_have_the_same_gradient_in_any_chunk_and_a_picture_stays_wi
     for chunk, samples in ((1, {1}), (2, {2, 1}), (3, {3})):
 
         def body(session, chunk=chunk):
-            session._model_budget.per_sample = 1
-            session._model_budget.limit = chunk
+            session.memory.model.per_sample = 1
+            session.memory.model.limit = chunk
             return gradient(session)
 
         seen.clear()

@@ -88,7 +88,7 @@ def gradient(wired, name, memory):
         noise = torch.randn(session.shape, generator=tiny_models.generator()).requires_grad_()
         latents = session.generate(noise)
         weight = torch.randn(latents.shape, generator=tiny_models.generator(1))
-        return torch.autograd.grad((latents * weight).sum(), noise)[0], session._model_budget.per_sample
+        return torch.autograd.grad((latents * weight).sum(), noise)[0], session.memory.model.per_sample
 
     latent = tiny_models.latent(name, 4, 4, batch=2)
     return gradients.run(wired, "euler", gradients.sigmas(wired, STEPS), latent, body, memory=memory)

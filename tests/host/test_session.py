@@ -100,8 +100,8 @@ def test_low_and_fast_have_the_same_gradient_in_any_chunk(name, sampler):
     for chunk in (1, 2, 4):
 
         def body(session, chunk=chunk):
-            session._model_budget.per_sample = 1
-            session._model_budget.limit = chunk
+            session.memory.model.per_sample = 1
+            session.memory.model.limit = chunk
             return gradient_of(session)
 
         low = gradients.run(wired, sampler, sigmas, latent, body, memory="low")
@@ -112,11 +112,11 @@ def test_auto_starts_low_and_keeps_the_graph_once_it_knows_that_it_fits():
     wired, sigmas, latent = make("eps")
 
     def body(session, limit):
-        session._model_budget.limit = limit
+        session.memory.model.limit = limit
         chosen = []
         for _ in range(3):
             gradient_of(session)
-            chosen.append(session.memory)
+            chosen.append(session.memory.mode)
         return chosen
 
     def choice(limit):

@@ -1,0 +1,44 @@
+"""The pictures that a VAE makes of latents, as VAE Decode gives them, with gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ...noise.gradient.in_place import Writes
+from ...noise.gradient.recompute import recompute
+from ...noise.gradient.scale import rescaled
+from .kernels import training
+from .memory import Memory
+
+
+class Decoder:
+    """decoder(latents): pictures (B, 3, H, W) in 0..1; of a video the middle frame. network: the VAE's, loaded."""
+
+    def __init__(self, vae: Any, network: Any, memory: Memory) -> None:
+        self.vae, self.network, self.memory = vae, network, memory
+        self.writes = Writes()
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        vae = self.vae
+        if vae.latent_dim == 2 and latents.ndim == 5:
+            latents = latents[:, :, 0]
+        if not (torch.is_grad_enabled() and latents.requires_grad):
+            needed = vae.memory_used_decode(latents.shape, vae.vae_dtype)
+            chunk = max(1, int(vae.patcher.get_free_memory(vae.device) / needed))
+            with torch.no_grad():
+                return recompute(self.pictures, latents, chunk=chunk)
+        if self.memory.mode == "fast":
+            return self.writes(lambda latents: rescaled(self.pictures, latents), latents)
+        return recompute(self.pictures, latents, chunk=self.memory.decoder, writes=self.writes)
+
+    def pictures(self, latents: Tensor) -> Tensor:
+        vae = self.vae
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        with training(torch.is_grad_enabled() and latents.requires_grad):
+            decoded = self.network.decode(latents.to(vae.device, vae.vae_dtype))
+        decoded = vae.process_output(decoded.to(vae.output_device, vae.vae_output_dtype(), copy=True)).float()
+        return decoded[:, :3] if decoded.ndim == 4 else decoded[:, :3, decoded.shape[2] // 2]
