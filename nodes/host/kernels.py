@@ -8,14 +8,17 @@ from collections.abc import Iterator
 
 import comfy.model_management
 
+from .kitchen import plain_operations
+
 
 @contextlib.contextmanager
 def training(on: bool = True) -> Iterator[None]:
-    """The host's flag that keeps kernels without a derivative out of the way."""
+    """The host's flag that keeps kernels without a derivative out of the way, and plain ones where none looks at it."""
     before = comfy.model_management.in_training
     comfy.model_management.in_training = on or before
     try:
-        yield
+        with plain_operations() if on else contextlib.nullcontext():
+            yield
     finally:
         comfy.model_management.in_training = before
 
