@@ -44,6 +44,11 @@ def save(path: str | os.PathLike, noise: NoiseFile) -> Path:
     """Write a noise file whole or not at all: it appears under its name only when all of it is on disk.
 
     Raises OSError where the folder cannot be written.
+
+    >>> import torch
+    >>> path = save("found.safetensors", NoiseFile(samples=(torch.zeros(2, 4, 8, 8),), seed=7))
+    >>> load(path).seed
+    7
     """
     path = Path(path)
     stored = {name: json.dumps(getattr(noise, name)) for name in STORED_AS_JSON}

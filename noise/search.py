@@ -58,6 +58,11 @@ def select(quality: Tensor, distance: Tensor, keep: int, weight: float = 1.0) ->
     """The indices of `keep` candidates, ascending: the best of greedy with swaps over all first picks.
 
     Raises ValueError where `keep` is not within 1..N or a score is not finite.
+
+    >>> quality = torch.tensor([0.9, 0.8, 0.7])
+    >>> distance = torch.tensor([[0.0, 0.1, 0.6], [0.1, 0.0, 0.5], [0.6, 0.5, 0.0]])
+    >>> select(quality, distance, keep=2)  # the second best looks like the best
+    [0, 2]
     """
     count = len(quality)
     if not 1 <= keep <= count:

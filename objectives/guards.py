@@ -24,6 +24,12 @@ class DetailGuard(Objective):
     Detail is the poorer of two: sharpness, the amplitude of what a 3 x 3 blur takes away, which blur lowers; and
     local contrast, the geometric mean over windows of the standard deviation within, which flat areas lower although
     the rest be sharp. Both are of luminance and blind to what the picture shows.
+
+    >>> start = Batch(pictures=torch.eye(32).expand(1, 3, 32, 32))
+    >>> flat = Batch(pictures=torch.full((1, 3, 32, 32), 0.5))
+    >>> guard = DetailGuard().bind(start)
+    >>> float(guard.measure(start)), float(guard.measure(flat)) < 0.1
+    (1.0, True)
     """
 
     name = "Detail Guard"

@@ -87,6 +87,17 @@ class Objective(ABC):
         with, it is a property or a field.
     weight: any finite number; negative lowers the score, 0 only reports it.
     target: the score at which its term in the loss is 0.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Brightness(Objective):
+    ...     kind = "quality"
+    ...     needs = "pictures"
+    ...     channel: int = 0
+    ...
+    ...     def measure(self, batch):
+    ...         return batch.pictures[:, self.channel].mean(dim=(1, 2))
+    >>> Brightness(channel=2, weight=0.5)(Batch(pictures=torch.ones(2, 3, 8, 8)))
+    [Score(name='Brightness', kind='quality', values=tensor([1., 1.]), weight=0.5, target=None, span=1.0)]
     """
 
     weight: float = 1.0
@@ -230,7 +241,12 @@ class Sum(Objective, leaf=False):
 
 
 def combine(objectives: Sequence[Objective]) -> Sum:
-    """The sum of objectives of which at least one has a weight."""
+    """The sum of objectives of which at least one has a weight, as Combine Objectives gives it.
+
+    >>> from noise_optimize.objectives import DetailGuard, Diversity, LatentFeatures
+    >>> combine([Diversity(features=LatentFeatures(), weight=2), DetailGuard()]).needs == {"latents", "pictures"}
+    True
+    """
     whole = Sum(terms=tuple(objectives))
     if not whole.terms:
         raise ValueError("Combine Objectives has no objective: wire at least one.")

@@ -20,6 +20,14 @@ class Features(ABC):
 
     source: "pictures" (B, 3, H, W) in 0..1, or "latents" (B, C, ..., H, W) in the host's own latent units.
     networks: the pretrained networks it runs, for the host to place; `pretrained.networks.run` bounds their memory.
+
+    >>> class Thumbnail(Features):
+    ...     name = "Thumbnail"
+    ...
+    ...     def encode(self, x):
+    ...         return F.adaptive_avg_pool2d(x, 4).flatten(1)[:, None]
+    >>> Thumbnail()(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 1, 48])
     """
 
     name: str = "Features"
