@@ -8,7 +8,7 @@ from torch import nn
 
 from noise_optimize.noise.gradient.in_place import Writes
 from noise_optimize.noise.gradient.inference import normal_tensors
-from noise_optimize.noise.gradient.recompute import MemoryBudget, RecomputationError, recompute
+from noise_optimize.noise.gradient.recompute import MemoryBudget, RecomputationError, recompute, same
 from noise_optimize.noise.gradient.scale import power_of_two, rescaled
 
 
@@ -127,12 +127,87 @@ def test_a_small_gradient_survives_half_precision():
     assert power_of_two(torch.tensor([3e-5, -0.3])) == 4
 
 
-def test_a_network_that_changes_its_answer_is_refused():
-    answers = iter([1.0, 2.0])
-    x = torch.randn(2, 3, requires_grad=True)
+@pytest.mark.parametrize("changed", [2.0, 1.1, 1.01])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_network_that_changes_its_answer_is_refused(changed, dtype):
+    answers = iter([1.0, changed])
+    x = torch.randn(2, 3, dtype=dtype, requires_grad=True)
     value = recompute(lambda x: x * next(answers), x, verify=True)
     with pytest.raises(RecomputationError, match="another answer"):
         value.sum().backward()
+
+
+def test_answers_may_be_compared_by_a_tensor_of_their_own():
+    """A small part of what comes out may be all that the network has to say."""
+    answers = iter([1.0, 1.1])
+
+    def function(x):
+        said = x * next(answers)
+        return x + 1e-3 * said, said.detach()
+
+    x = torch.randn(4, 3, requires_grad=True)
+    value = recompute(function, x, verify=True)
+    with pytest.raises(RecomputationError, match="another answer"):
+        value.sum().backward()
+    x.grad = None
+    value = recompute(lambda x: (x * 3, x.detach()), x, chunk=1, verify=True)
+    value.sum().backward()
+    assert torch.equal(x.grad, torch.full_like(x, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_another_order_of_summation_is_no_other_answer(dtype):
+    x, weight = torch.randn(64, 4096).to(dtype), torch.randn(4096, 64).to(dtype)
+    halves = x[:, :2048] @ weight[:2048] + x[:, 2048:] @ weight[2048:]
+    assert same(halves, x @ weight) and not same(1.1 * halves, x @ weight)
+    assert not same(torch.full_like(halves, torch.nan), halves)
+    assert same(halves, torch.where(torch.arange(64) == 3, torch.inf, halves)), "what has overflowed says nothing"
+
+
+def drawing(x):
+    """A network that draws for all samples alike, and writes in place into what autograd saved."""
+    y = x * torch.rand(x.shape[1:])
+    y += torch.tanh(y * torch.rand(1))
+    y *= torch.sigmoid(y)
+    return y
+
+
+def drawing_for_each(x):
+    return torch.nn.functional.dropout(drawing(x), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("function", "chunk"), [(drawing_for_each, None), *((drawing, c) for c in (None, 1, 2, 5, MemoryBudget(2000)))]
+)
+def test_what_a_network_draws_is_drawn_again(function, chunk):
+    x, weight = torch.randn(2, 5, 8)
+
+    def run(function):
+        torch.manual_seed(3)
+        leaf = x.clone().requires_grad_()
+        value = function(leaf)
+        draws = [torch.rand(2)]
+        grad = torch.autograd.grad((value * weight).sum(), leaf)[0]
+        return value.detach(), grad, *draws, torch.rand(2)
+
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        kept = run(function)
+    for again, once in zip(run(lambda x: recompute(function, x, chunk=chunk, verify=True)), kept, strict=True):
+        torch.testing.assert_close(again, once, rtol=1e-5, atol=1e-6)
+
+
+def test_an_error_leaves_the_generators_where_they_were():
+    def function(x):
+        if torch.is_grad_enabled():
+            raise KeyError
+        return x * torch.rand(())
+
+    x = torch.randn(2, 3, requires_grad=True)
+    value = recompute(function, x)
+    before = torch.get_rng_state()
+    with pytest.raises(KeyError):
+        value.sum().backward()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("times", [1, 2])
