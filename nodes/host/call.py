@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...noise.gradient.in_place import Writes
-from ...noise.gradient.recompute import VERIFY_TOLERANCE, recompute
+from ...noise.gradient.recompute import recompute, same
 from ...noise.gradient.scale import rescaled
 from .controlnets import Deferred
 from .hooks import hooks_in_force
@@ -158,7 +158,7 @@ def samples_independent(call: Callable[..., Tensor], tensors: list[Tensor]) -> b
             alone = call(*(t[-1:] for t in tensors))
         except RuntimeError:
             return False
-    agree = bool((whole - alone).norm() <= VERIFY_TOLERANCE * whole.norm())
+    agree = same(alone, whole)
     if not agree:
         logging.info("Noise Optimize: a model patch looks at the whole batch, so the batch is recomputed in one piece.")
     return agree

@@ -342,6 +342,7 @@ def test_a_model_that_answers_differently_when_asked_again_is_named():
     wired, sigmas, latent = make("eps")
     network = wired.model_patcher.model.diffusion_model
     forward = network.forward
-    network.forward = lambda x, *args, **kwargs: forward(x, *args, **kwargs) * torch.rand(())
+    source = tiny_models.generator()  # its own: what is drawn from torch's is drawn again
+    network.forward = lambda x, *args, **kwargs: forward(x, *args, **kwargs) * torch.rand((), generator=source)
     with pytest.raises(RuntimeError, match="answers differently.*cma"):
         gradients.run(wired, "euler", sigmas, latent, gradient_of, memory="low")
