@@ -122,8 +122,8 @@ def rows_of(tensor: Tensor, layers: int) -> Tensor:
 
 
 def layers_of(tensor: Tensor, divisible: bool) -> Tensor:
-    """(B, layers, ...) -> (layers * B, ...)"""
-    return tensor.transpose(0, 1).flatten(0, 1) if divisible else tensor
+    """(B, layers, ...) -> (layers * B, ...), laid out as the host lays it out: some networks look at it by strides."""
+    return tensor.transpose(0, 1).flatten(0, 1).contiguous() if divisible else tensor
 
 
 def varies(leaf: Any, batch: int) -> bool:

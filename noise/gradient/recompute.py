@@ -96,7 +96,7 @@ class _Recompute(torch.autograd.Function):
             known, chunk.per_sample = saved_bytes(function, *first)
         else:
             known = None
-        copies = tuple(t.clone() if w else t for t, w in zip(tensors, ctx.needs_input_grad[4:], strict=True))
+        copies = tuple(t.clone() for t in tensors)
         output, answer = in_chunks(function, *copies, chunk=chunk, known=known, draws=ctx.draws)
         ctx.expected = (output.clone() if answer is output else answer) if verify else None
         return output
@@ -162,8 +162,8 @@ def saved_bytes(function: Callable[..., Answer], *tensors: Tensor) -> tuple[tupl
 
 
 def _on_copies(function: Callable[..., Answer]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """function, free to write into its inputs: they are copies, in the graph, of those that ask for a gradient."""
-    return lambda *tensors: _pair(function(*(t.clone() if t.requires_grad else t for t in tensors)))
+    """function, free to write into its inputs: they are copies, in the graph of those that ask for a gradient."""
+    return lambda *tensors: _pair(function(*(t.clone() for t in tensors)))
 
 
 def _pair(answer: Answer) -> tuple[Tensor, Tensor]:

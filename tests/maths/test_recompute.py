@@ -95,6 +95,22 @@ def test_the_input_is_left_alone_by_a_function_that_writes_into_it():
     torch.testing.assert_close(grad, 2 * x)
 
 
+@pytest.mark.parametrize("chunk", [1, None])
+def test_a_conditioning_is_left_alone_by_a_function_that_writes_into_it(chunk):
+    """Hunyuan DiT pads the text that it is given in place."""
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    text = torch.ones(3, 4, dtype=torch.float64)
+
+    def padded(x, text):
+        text[:, 2:] = 0.5
+        return (x * text).tanh()
+
+    (grad,) = torch.autograd.grad(recompute(padded, x, text, chunk=chunk, verify=True).sum(), x)
+    assert torch.equal(text, torch.ones_like(text))
+    scale = torch.tensor([1, 1, 0.5, 0.5], dtype=torch.float64)
+    assert torch.allclose(grad, scale * (1 - (x * scale).tanh() ** 2))
+
+
 def test_nothing_is_kept_between_forward_and_backward_but_the_inputs(block):
     kept = []
     x = torch.randn(16, 8, dtype=torch.float64, requires_grad=True)
