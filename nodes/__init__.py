@@ -1,46 +1,14 @@
-"""The pack's nodes for ComfyUI: one small module for each group, listed here in the order of a graph."""
+"""The pack's nodes for ComfyUI, one small module for each group: every module in this folder that has NODES."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import (
-    clip,
-    clip_vision,
-    combine,
-    demo,
-    dino,
-    diversity,
-    features,
-    files,
-    guards,
-    lpips,
-    measure,
-    noise,
-    optimize,
-    quality,
-    sampler,
-    search,
-    spectrum,
-)
-
-GROUPS: tuple = (
-    noise,
-    spectrum,
-    files,
-    sampler,
-    features,
-    dino,
-    clip,
-    clip_vision,
-    diversity,
-    lpips,
-    quality,
-    guards,
-    combine,
-    measure,
-    optimize,
-    search,
-    demo,
-)
+MODULES = tuple(import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__) if not found.ispkg)
+GROUPS = tuple(module for module in MODULES if hasattr(module, "NODES"))
 
 
 class NoiseOptimizeExtension(ComfyExtension):

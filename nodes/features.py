@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..objectives.features.colour import RANGES, ColourFeatures
+from ..objectives.features.colour import RANGES, ColourFeatures, Space
 from ..objectives.features.latent import LatentFeatures
 from .sockets import Features
 
@@ -40,7 +40,7 @@ class ColorFeaturesNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, color_space: str, bins: int) -> io.NodeOutput:
+    def execute(cls, color_space: Space, bins: int) -> io.NodeOutput:
         return io.NodeOutput(ColourFeatures(space=color_space, bins=bins))
 
 

@@ -41,6 +41,12 @@ def check_latent(latent: dict[str, Any]) -> Samples:
     return samples
 
 
+def filled(latent: dict[str, Any], samples: Samples) -> dict[str, Any]:
+    """A LATENT with these samples, without the host's notes in an empty one about the size that it stands for."""
+    kept = {name: value for name, value in latent.items() if not name.startswith("downscale_ratio_")}
+    return {**kept, "samples": samples}
+
+
 class ColouredNoise:
     """NOISE: the white noise of core's Random Noise for `seed`, filtered to `spectrum`."""
 

@@ -82,9 +82,9 @@ def measurable(objective: Objective, batches: Sequence[Batch]) -> tuple[list[Obj
     start = batches[0] if len(batches) > 1 else None
     leaves, omitted = [], []
     for leaf in objective.leaves():
-        if not leaf.needs <= {PICTURES}:
+        if set(leaf.needs) != {PICTURES}:
             omitted.append(f"{leaf.name} is not measured: it works on latents, and these are pictures.")
-        elif leaf.kind == "guard" and start is None:
+        elif leaf.role.compares == "start" and start is None:
             omitted.append(f"{leaf.name} is not measured: wire the starting pictures to before.")
         else:
             leaves.append(leaf.bind(start))
@@ -96,7 +96,10 @@ def measurable(objective: Objective, batches: Sequence[Batch]) -> tuple[list[Obj
 def table(scores: Sequence[Sequence[Score]]) -> str:
     """The scores of one batch, or of two as before and after, in aligned columns of Markdown."""
     after = scores[-1]
-    columns = {"objective": [score.name for score in after], "kind": [score.kind for score in after]}
+    columns: dict[str, Sequence[str]] = {
+        "objective": [score.name for score in after],
+        "kind": [score.kind for score in after],
+    }
     if len(scores) > 1:
         columns["before"] = [f"{score.mean:.4f}" for score in scores[0]]
     columns["after" if len(scores) > 1 else "score"] = [f"{score.mean:.4f}" for score in after]

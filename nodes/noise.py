@@ -12,7 +12,7 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..noise.coloured import ALPHA_LIMIT, SPECTRA, Spectrum
-from .latents import ColouredNoise, Samples, joined, noise_for, parts
+from .latents import ColouredNoise, Samples, filled, joined, noise_for, parts
 
 
 class PinkNoise(io.ComfyNode):
@@ -126,25 +126,21 @@ class NoiseToLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, noise: Any, latent_image: dict[str, Any], model: Any = None) -> io.NodeOutput:
-        latent = {k: v for k, v in latent_image.items() if not k.startswith("downscale_ratio_")}
+        image = latent_image["samples"]
         if model is not None:
-            latent["samples"] = comfy.sample.fix_empty_latent_channels(
-                model,
-                latent_image["samples"],
-                latent_image.get("downscale_ratio_spacial"),
-                latent_image.get("downscale_ratio_temporal"),
-            )
-        samples = noise_for(noise, latent)
+            ratios = (latent_image.get(f"downscale_ratio_{axis}") for axis in ("spacial", "temporal"))
+            image = comfy.sample.fix_empty_latent_channels(model, image, *ratios)
+        samples = noise_for(noise, filled(latent_image, image))
         if model is not None:
-            samples = starting_latent(model, samples, latent["samples"])
-        return io.NodeOutput({**latent, "samples": samples})
+            samples = starting_latent(model, samples, image)
+        return io.NodeOutput(filled(latent_image, samples))
 
 
 def starting_latent(model: Any, noise: Samples, image: Samples) -> Samples:
     """The latent from which a sampler that adds no noise starts at full noise, as one that adds `noise` to `image`."""
     sampling = model.get_model_object("model_sampling")
-    to_model: Callable = model.get_model_object("process_latent_in")
-    from_model: Callable = model.get_model_object("process_latent_out")
+    to_model: Callable[[Tensor], Tensor] = model.get_model_object("process_latent_in")
+    from_model: Callable[[Tensor], Tensor] = model.get_model_object("process_latent_out")
     sigma = torch.as_tensor(sampling.sigma_max).float().cpu()
     kept = sampling.noise_scaling(sigma, torch.zeros(1), torch.ones(1), max_denoise=True)
     if not kept > 0:

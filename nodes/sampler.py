@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.v0_0_2 import io
 
 from .host.wires import MEMORY, DifferentiableSampler
@@ -41,7 +43,7 @@ class NoiseOptimizeDifferentiableSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, sampler, memory="auto", gradient_steps=0) -> io.NodeOutput:
+    def execute(cls, sampler: Any, memory: str = "auto", gradient_steps: int = 0) -> io.NodeOutput:
         return io.NodeOutput(DifferentiableSampler(sampler, memory, gradient_steps))
 
 

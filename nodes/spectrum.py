@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.v0_0_2 import io
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from ..noise.spectrum import band_shares, frequencies, radial_spectrum, spatial_size
 from .latents import noise_for, sizes
 from .plots import COLOURS, GREY, figure_to_image, label_axes, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BANDS = ("low", "mid", "high")
 FLOOR = 1e-4  # of white noise's power: what is drawn for frequencies without power
@@ -114,14 +117,19 @@ def marker(values: Tensor) -> str:
     return "o" if len(values) < 12 else ""
 
 
-def mark_bands(panels: list, highest: float, captions: list[str]) -> None:
+def mark_bands(panels: list[Axes], highest: float, captions: list[str]) -> None:
     """Dashed lines between the thirds of 0..highest, and their captions along the top of the first panel."""
     panels[0].margins(y=0.25)
     panels[0].set_xlim(0, 1.02 * highest or 1)
     for band, caption in enumerate(captions if highest else ()):
         for axes in panels if band else ():
             axes.axvline(highest * band / 3, color=GREY, linewidth=1.5, linestyle="--")
-        place = {"transform": panels[0].get_xaxis_transform(), "ha": "center", "va": "top", "fontsize": 15}
+        place: dict[str, Any] = {
+            "transform": panels[0].get_xaxis_transform(),
+            "ha": "center",
+            "va": "top",
+            "fontsize": 15,
+        }
         panels[0].text(highest * (band + 0.5) / 3, 0.97, caption, **place)
 
 

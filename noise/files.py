@@ -40,7 +40,7 @@ class NoiseFile:
 STORED_AS_JSON = ("seed", "batch_index", "spectrum", "scores", "settings")
 
 
-def save(path: str | os.PathLike, noise: NoiseFile) -> Path:
+def save(path: str | os.PathLike[str], noise: NoiseFile) -> Path:
     """Write a noise file whole or not at all: it appears under its name only when all of it is on disk.
 
     Raises OSError where the folder cannot be written.
@@ -68,7 +68,7 @@ def save(path: str | os.PathLike, noise: NoiseFile) -> Path:
     return path
 
 
-def load(path: str | os.PathLike) -> NoiseFile:
+def load(path: str | os.PathLike[str]) -> NoiseFile:
     """Read a noise file; raises ValueError with one sentence where it is missing, damaged or something else."""
     path = Path(path)
     if not path.is_file():

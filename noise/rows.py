@@ -27,7 +27,9 @@ class RowsOfWhole(TorchDispatchMode):
         super().__init__()
         self.rows, self.total, self.dims = list(rows), total, dims
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags and func._schema.name not in UNTAGGED:
             return func(*args, **kwargs)

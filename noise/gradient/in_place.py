@@ -25,7 +25,7 @@ class Writes:
         while True:
             saved: list[tuple[Tensor, int]] = []
 
-            def save(t: Tensor, saved: list = saved) -> tuple[Tensor, int]:
+            def save(t: Tensor, saved: list[tuple[Tensor, int]] = saved) -> tuple[Tensor, int]:
                 t = t.detach()  # its own object: a tensor written into later would hold the graph that holds it
                 t = t.clone() if len(saved) in self.copied else t
                 saved.append((t, t._version))
