@@ -1,7 +1,7 @@
 """The developer's one command, on every system: `python dev.py test`, `lint`, `demo` or `bench`.
 
-The first run makes `.venv` and finds or installs ComfyUI (COMFYUI_PATH, else ~/comfy/ComfyUI); later runs start at
-once. What follows the task goes to it: `python dev.py test tests/maths -k pink`.
+The first run makes `.venv` and, for what runs in it, finds or installs ComfyUI (COMFYUI_PATH, else ~/comfy/ComfyUI);
+later runs start at once. What follows the task goes to it: `python dev.py test tests/maths -k pink`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -24,6 +25,8 @@ import comfyui
 
 ENVIRONMENT = ROOT / ".venv"
 ALIAS = ROOT / ".mypy_cache" / "alias"
+HOST_FREE = ("tests/maths", "tests/test_packaging.py", "tests/test_dev.py")
+BROWSER = "tests/browser"
 STAMP = ENVIRONMENT / "noise_optimize.json"
 HOST_VERSION = "0.33.0"
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
@@ -95,28 +98,53 @@ def fitting_torch() -> bool:
     return torch == audio == vision - TORCHVISION_BEHIND
 
 
-def setup() -> None:
-    """The environment with ComfyUI's requirements and ours, unless it is there already and nothing changed."""
+def setup(host: bool) -> None:
+    """The environment with our requirements and ComfyUI's, unless it is there already and nothing changed.
+
+    host: whether ComfyUI is wanted; without, what it would bring is installed instead.
+    """
     if not python_of(ENVIRONMENT).exists():
         say(f"making {ENVIRONMENT.name}")
         make_environment(ENVIRONMENT)
-    find_host()
-    lists = [comfyui.COMFYUI / "requirements.txt", ROOT / "requirements.txt", ROOT / "pyproject.toml"]
+    lists = [ROOT / "requirements.txt", ROOT / "pyproject.toml"]
+    if host:
+        find_host()
+        lists.append(comfyui.COMFYUI / "requirements.txt")
+    installed = json.loads(STAMP.read_text(encoding="utf-8")) if STAMP.exists() else {}
     state = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in lists}
-    if STAMP.exists() and json.loads(STAMP.read_text(encoding="utf-8")) == state:
+    if state.items() <= installed.items():
         return
     if not fitting_torch():
         say("installing torch")
         install(ENVIRONMENT, *TORCH)
-    say("installing the requirements of ComfyUI, of the pack and of its tests")
-    install(ENVIRONMENT, "-r", lists[0], "-r", lists[1], *test_requirements())
-    STAMP.write_text(json.dumps(state, indent=1), encoding="utf-8")
+    say(f"installing the requirements of the pack, of its tests{' and of ComfyUI' if host else ''}")
+    brought = ("-r", lists[-1]) if host else requirements("alone")
+    install(ENVIRONMENT, "-r", lists[0], *requirements("test"), *brought)
+    STAMP.write_text(json.dumps(installed | state, indent=1), encoding="utf-8")
 
 
-def test_requirements() -> list[str]:
-    """The `test` extra of pyproject.toml, without building the pack."""
+def requirements(extra: str) -> list[str]:
+    """An extra of pyproject.toml, without building the pack."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    return re.findall(r'"([^"]+)"', re.search(r"^test = \[(.*?)\]", text, re.DOTALL | re.MULTILINE).group(1))
+    return re.findall(r'"([^"]+)"', re.search(rf"^{extra} = \[(.*?)\]", text, re.DOTALL | re.MULTILINE).group(1))
+
+
+def asked(arguments: Sequence[str]) -> list[Path]:
+    """The files and folders among the arguments of pytest, or all tests."""
+    paths = [ROOT / word.split("::")[0] for word in arguments if not word.startswith("-")]
+    return [path.resolve() for path in paths if path.exists()] or [ROOT / "tests"]
+
+
+def needs_host(task: str, arguments: Sequence[str]) -> bool:
+    """Whether ComfyUI is run: by all but lint and the tests of the maths."""
+    free = [ROOT / path for path in HOST_FREE]
+    tests_maths = all(any(path.is_relative_to(each) for each in free) for path in asked(arguments))
+    return task != "lint" and not (task == "test" and tests_maths)
+
+
+def needs_browser(arguments: Sequence[str]) -> bool:
+    tier = ROOT / BROWSER
+    return any(path.is_relative_to(tier) or tier.is_relative_to(path) for path in asked(arguments))
 
 
 def find_chromium() -> str:
@@ -134,10 +162,11 @@ def lint(*arguments: str) -> None:
     """Ruff on everything, mypy on the host-free half, under its real package name whatever the clone is called."""
     python = python_of(ENVIRONMENT)
     run(python, "-m", "ruff", "check", *(arguments or (".",)))
+    run(python, "-m", "ruff", "format", "--check", *(arguments or (".",)))
     if not (ALIAS / "noise_optimize").exists():
         ALIAS.mkdir(parents=True, exist_ok=True)
         comfyui.link(ROOT, ALIAS / "noise_optimize")
-    packages = ("-p", "noise_optimize.noise", "-p", "noise_optimize.objectives")
+    packages = [word for half in ("noise", "objectives") for word in ("-p", f"noise_optimize.{half}")]
     run(python, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *packages, cwd=ALIAS)
 
 
@@ -147,7 +176,8 @@ def test(*arguments: str) -> None:
         lint()
         arguments = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
     pytest = python_of(ENVIRONMENT).with_name("pytest.exe" if os.name == "nt" else "pytest")
-    run(pytest, *arguments, CHROMIUM_PATH=find_chromium(), OMP_NUM_THREADS="1")
+    browser = {"CHROMIUM_PATH": find_chromium()} if needs_browser(arguments) else {}
+    run(pytest, *arguments, OMP_NUM_THREADS="1", **browser)
 
 
 def demo(*arguments: str) -> None:
@@ -175,7 +205,7 @@ def main() -> int:
     parser.add_argument("task", choices=TASKS)
     task, arguments = parser.parse_known_args()
     try:
-        setup()
+        setup(needs_host(task.task, arguments))
         TASKS[task.task](*arguments)
     except Failure as failure:
         print(f"dev.py: {failure}", file=sys.stderr)
