@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +32,6 @@ class ColourFeatures(Features):
     space: Space = "lab"
     bins: int = 8
     name: str = field(default="", init=False)
-    source: ClassVar[Literal["pictures"]] = "pictures"
 
     def __post_init__(self) -> None:
         if self.space not in RANGES:

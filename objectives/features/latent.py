@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -19,8 +18,8 @@ class LatentFeatures(Features):
     """
 
     name = "Latent Features"
+    source = "latents"
     grid: int = 8
-    source: ClassVar[Literal["latents"]] = "latents"
 
     def __post_init__(self) -> None:
         if self.grid < 1:

@@ -8,6 +8,7 @@ from pictures import natural
 
 from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
+from noise_optimize.objectives.features.base import Features
 from noise_optimize.objectives.features.latent import LatentFeatures
 from noise_optimize.objectives.guards import DetailGuard
 from noise_optimize.objectives.kinds import KINDS
@@ -145,6 +146,30 @@ def test_a_target_is_approached_from_the_side_that_the_sign_of_the_weight_says(w
     score = Score("Brightness", "quality", torch.tensor(values), weight, target=0.5)
     assert float(score.loss) == pytest.approx(loss)
     assert score.reached == (loss == 0)
+
+
+class Rows(Features):
+    def encode(self, x):
+        return x.mean(dim=1)
+
+
+def test_features_are_called_as_their_class_and_look_at_pictures_unless_they_say_otherwise():
+    assert (Rows().name, Rows.source) == ("Rows", "pictures")
+    batch = Batch(latents=torch.ones(2, 4, 8, 8), pictures=natural(2, 8, 8))
+    assert batch.features(Rows()).shape == (2, 8, 8)
+    assert Diversity(features=Rows()).name == "Rows dpp"
+    with pytest.raises(TypeError, match='Wrong: source is .picture.; write source = "pictures" or source = "latents"'):
+        type("Wrong", (Features,), {"source": "picture", "encode": lambda self, x: x.flatten(2)})
+
+
+@pytest.mark.parametrize("shape", [(2, 12), (2, 3, 2, 2), (1, 2, 12)])
+def test_features_of_another_shape_than_places_and_channels_are_refused(shape):
+    class Shaped(Features):
+        def encode(self, x):
+            return torch.ones(shape)
+
+    with pytest.raises(ValueError, match=r"Shaped: encode gave .* return \(2, places, channels\)"):
+        Shaped()(torch.ones(2, 3, 4, 4))
 
 
 def test_the_table_has_a_row_for_every_kind_that_the_pack_uses():
