@@ -15,14 +15,13 @@ from torch import Tensor
 TEMPERATURE = 0.1  # InfoNCE on unit vectors, as in SimCLR (arXiv 2002.05709, table 5)
 
 
-def kernel(features: Tensor, others: Tensor | None = None) -> Tensor:
-    """(B, C) float64 on the CPU: K_ij = mean over the P places of <phi_i, phi'_j>.
+def kernel(features: Tensor) -> Tensor:
+    """(B, B) float64 on the CPU: K_ij = mean over the P places of <phi_i, phi_j>, for features (B, P, D) of unit length.
 
-    features: (B, P, D) of unit length along D; others: (C, P, D), by default the same. B x B numbers are next to
-    nothing: on the CPU they have double precision and an eigensolver whatever the accelerator.
+    B x B numbers are next to nothing: on the CPU they have double precision and an eigensolver whatever the accelerator.
     """
-    others = features if others is None else others
-    return (features.flatten(1) @ others.flatten(1).T / features.shape[1]).cpu().double()
+    rows = features.flatten(1)
+    return (rows @ rows.T / features.shape[1]).cpu().double()
 
 
 def pairwise(K: Tensor) -> Tensor:

@@ -42,11 +42,6 @@ class LPIPSFeatures(Features):
             x = Preprocess(self.size, "whole", mean=(0, 0, 0), std=(1, 1, 1))(x)
         return run(self._activations, x, next(self.network.parameters()), self.pictures_at_once)[:, None]
 
-    def distances(self, x: Tensor) -> Tensor:
-        """(B, B) the LPIPS distance of every two pictures."""
-        phi = self.encode(x)[:, 0]
-        return torch.stack([(phi - one).square().sum(dim=1) for one in phi])
-
     def _activations(self, x: Tensor) -> Tensor:
         """(B, D) for pictures in 0..1; a place without any activation has a gradient of 0 instead of NaN."""
         layers = self.network.net(self.network.scaling_layer(2 * x - 1))
