@@ -55,10 +55,13 @@ class ColouredNoise:
         self.spectrum = spectrum
 
     def generate_noise(self, latent: dict[str, Any]) -> Samples:
-        """The noise for a latent, on the CPU in the latent's precision. Frequencies are weighted in float32."""
-        samples = check_latent(latent)
+        """The noise for a latent, on the CPU in the latent's precision. Frequencies are weighted in float32.
+
+        Leaves torch's random state as Random Noise does, for samplers and patches that draw from it.
+        """
+        samples, index = check_latent(latent), latent.get("batch_index")
+        comfy.sample.prepare_noise(samples, self.seed, index)
         generator = torch.Generator().manual_seed(self.seed)
-        index = latent.get("batch_index")
 
         def draw(part: Tensor) -> Tensor:
             single = torch.empty(part.shape, dtype=torch.float32, device="meta")
@@ -92,7 +95,10 @@ class FixedNoise:
         self.batch_index = list(batch_index) if batch_index is not None else list(range(len(parts(samples)[0])))
 
     def generate_noise(self, latent: dict[str, Any]) -> Samples:
-        """The given noise for a latent of its size: the samples that `batch_index` names, else as many as it has."""
+        """The given noise for a latent of its size: the samples that `batch_index` names, else as many as it has.
+
+        Leaves torch's random state as Random Noise does, for samplers and patches that draw from it.
+        """
         wanted, held = parts(latent["samples"]), parts(self.samples)
         if [t.shape[1:] for t in wanted] != [t.shape[1:] for t in held]:
             raise ValueError(
@@ -106,6 +112,7 @@ class FixedNoise:
                 f"{latent.get('batch_index') or len(wanted[0])}; set the batch of latent_image to samples it holds."
             )
         rows = [self.batch_index.index(i) for i in index]
+        comfy.sample.prepare_noise(latent["samples"], self.seed, latent.get("batch_index"))
         return joined([h[rows].to(w.dtype) for h, w in zip(held, wanted)], latent["samples"])
 
 

@@ -1,4 +1,4 @@
-"""Some samples of a set: their conditionings, masks and injected noise, as the whole set would have them."""
+"""Some samples of a set: their conditionings, masks and random state, as the whole set would have them."""
 
 from __future__ import annotations
 
@@ -12,38 +12,6 @@ import torch
 from torch import Tensor
 
 from .controlnets import chain, pictures
-
-
-class MemberNoise:
-    """`torch` for a sampler that sees some samples of a set: what it draws are their rows of the whole set's noise.
-
-    So a sample gets the same injected noise whichever samples it is computed with.
-    """
-
-    def __init__(self, indices: list[int], total: int) -> None:
-        self._indices, self._total = indices, total
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-    def randn(self, *size: Any, **options: Any) -> Tensor:
-        shape = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
-        if len(shape) < 2 or shape[0] != len(self._indices):
-            return torch.randn(shape, **options)
-        return torch.randn((self._total, *shape[1:]), **options)[self._indices]
-
-    def randn_like(self, tensor: Tensor, **options: Any) -> Tensor:
-        options = {"dtype": tensor.dtype, "device": tensor.device, "layout": tensor.layout} | options
-        return self.randn(tensor.shape, **options)
-
-    def brownian(self, noise_sampler: type) -> Callable:
-        """noise_sampler(x, ...), a Brownian tree over the whole set."""
-
-        def build(x: Tensor, *args: Any, **options: Any) -> Callable:
-            whole = noise_sampler(x.new_empty((self._total, *x.shape[1:])), *args, **options)
-            return lambda *sigmas: whole(*sigmas)[self._indices]
-
-        return build
 
 
 def random_state(samples: Tensor, total: int, seed: int, batch_index: Any) -> dict[str, Tensor]:
@@ -80,10 +48,29 @@ def of_members(cond: dict[str, Any], indices: list[int], total: int) -> dict[str
     def pick(value: Any, name: str = "") -> Any:
         if isinstance(value, list):
             return [pick(v) for v in value]
-        batched = isinstance(value, Tensor) and value.ndim > (2 if name == "mask" else 1) and len(value) > 1
-        return comfy.utils.repeat_to_batch_size(value, total)[indices] if batched else value
+        return comfy.utils.repeat_to_batch_size(value, total)[indices] if _batched(value, name) else value
 
     return {name: pick(value, name) for name, value in cond.items()}
+
+
+def varied(conds: dict[str, list[dict[str, Any]]], samples: Tensor, mask: Tensor | None) -> bool:
+    """Whether conditionings, latents or masks differ from sample to sample of a set."""
+
+    def differs(value: Any, name: str) -> bool:
+        return any(differs(v, "") for v in value) if isinstance(value, list) else _batched(value, name)
+
+    every = [cond for conditioning in conds.values() for cond in conditioning]
+    return (
+        any(differs(value, name) for cond in every for name, value in cond.items())
+        or any(pictures(control) > 1 for cond in every for control in chain(cond.get("control")))
+        or bool((samples != samples[:1]).any())
+        or (mask is not None and mask.ndim > 2 and len(mask) > 1)
+    )
+
+
+def _batched(value: Any, name: str) -> bool:
+    """Whether a value of a conditioning holds a row for each sample."""
+    return isinstance(value, Tensor) and value.ndim > (2 if name == "mask" else 1) and len(value) > 1
 
 
 def mask_of_members(mask: Tensor | None, samples: Tensor, indices: list[int], total: int) -> Tensor | None:

@@ -35,6 +35,7 @@ from torch import Tensor
 from ...noise.gradient.in_place import Writes
 from ...noise.gradient.inference import normal, normal_tensors
 from ...noise.gradient.recompute import RecomputationError
+from ...noise.rows import RowsOfWhole
 from ...objectives.batch import Batch
 from .call import ModelCalls
 from .controlnets import control_networks, deferred_controls
@@ -42,8 +43,9 @@ from .decoder import Decoder
 from .hooks import hooks_of, rewind_hooks
 from .kernels import no_silent_fallback
 from .layers import casting
-from .members import MemberNoise, fixed_randomness, mask_of_members, of_members, random_state
+from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
 from .memory import Memory, reserve
+from .places import FREE, ROWS, WHOLE, placing
 from .twins import Twins
 from .wires import (
     GRADIENT_FREE,
@@ -80,8 +82,8 @@ def run_in_session(
     """body(session), run inside the guider's sampling; everything is put back on the way out, however that is.
 
     latent: a LATENT. seed: what the sampler's own noise is drawn from; the same noise in each generate.
-    members: (indices, total): the session computes these samples of a set of total, with their prompts, masks and
-        injected noise. None: all samples of latent.
+    members: (places, total): the session computes the samples at these places of a set of total, with their prompts,
+        masks and injected noise; a place may come more than once. None: all samples of latent. See places.py.
     networks: ModelPatchers to keep loaded beside model and VAE, and modules whose weights the graph will use.
     gradient: False says that no gradient will be asked for; the host may then page weights in and out as it likes.
     A DifferentiableSampler brings its own memory and gradient_steps.
@@ -92,7 +94,9 @@ def run_in_session(
     samples = latent_image(guider, latent)
     indices, total = (list(members[0]), members[1]) if members else (list(range(len(samples))), len(samples))
     rng = random_state(samples, total, seed, latent.get("batch_index"))
-    samples = comfy.utils.repeat_to_batch_size(samples, total)[indices]
+    samples = comfy.utils.repeat_to_batch_size(samples, total)
+    differ = varied(guider.original_conds, samples, latent.get("noise_mask"))
+    samples = samples[indices]
 
     loaded = [p for p in (getattr(vae, "patcher", None), *networks) if hasattr(p, "load_device")]
     guider = copy.copy(guider)
@@ -109,7 +113,7 @@ def run_in_session(
     for cond in (conds[0] for conds in guider.original_conds.values() if conds):
         cond["additional_models"] = [*cond.get("additional_models", []), *loaded]
 
-    session = Session(sampler, body, vae, decoder, seed, rng, (indices, total), networks)
+    session = Session(sampler, body, vae, decoder, seed, rng, (indices, total), differ, networks)
     mask = mask_of_members(latent.get("noise_mask"), samples, indices, total)
     try:
         guider.sample(torch.zeros_like(samples), samples, session, sigmas, mask, None, True, seed)
@@ -154,6 +158,7 @@ class Session(comfy.samplers.Sampler):
         seed: int,
         rng: dict[str, Tensor],
         members: tuple[list[int], int],
+        differ: bool,
         networks: Sequence[Any],
     ) -> None:
         self.members, self.seed, self.vae = members, seed, vae
@@ -162,6 +167,7 @@ class Session(comfy.samplers.Sampler):
         self._settings, self._original, self._twin = sampler, sampler.sampler, None
         self._body, self._network, self._rng, self._networks = body, decoder, rng, networks
         self._writes = Writes()
+        self._differ, self._rows, self._placing = differ, None, None
 
     # The host calls this once; all else happens inside.
     def sample(
@@ -169,6 +175,8 @@ class Session(comfy.samplers.Sampler):
     ):
         self._guider, self.device = guider, noise.device
         self.shape = tuple(noise.shape)
+        if self.members[0] != list(range(self.members[1])):
+            self._rows = RowsOfWhole(*self.members, dims=min(noise.ndim, 4))
         patchers = list({id(p.model): p for p in (guider.model_patcher, *guider.loaded_models)}.values())
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
@@ -207,27 +215,29 @@ class Session(comfy.samplers.Sampler):
         if tuple(noise.shape) != self.shape:
             raise ValueError(f"The noise is {tuple(noise.shape)}, the latent_image {self.shape}; give both one size.")
         self.differentiating = torch.is_grad_enabled() and noise.requires_grad
-        subset = self.members[0] != list(range(self.members[1]))
+        if self._rows is not None and self._place() == FREE:
+            self._rows = None
         if self.differentiating:
             refuse_gradient(self._guider.model_patcher, self._original)
             self.memory.choose(self.shape[0], self._calls.count, bool(hooks_of(self._guider)))
-        sampler = self._sampler() if self.differentiating or subset else self._original
+        sampler = self._sampler() if self.differentiating else self._original
 
         def run(noise: Tensor) -> Tensor:
             self._calls.count = 0
             rewind_hooks(self._guider)
             noise = noise.to(self.device, torch.promote_types(noise.dtype, torch.float32))
             options = comfy.model_patcher.create_model_options_clone(self._options)
-            latents = sampler.sample(
-                self._guider,
-                self._sigmas.clone(),
-                {"model_options": options, "seed": self.seed},
-                self._on_step,
-                noise,
-                self._latent,
-                self._mask,
-                True,
-            )
+            with self._rows or contextlib.nullcontext():
+                latents = sampler.sample(
+                    self._guider,
+                    self._sigmas.clone(),
+                    {"model_options": options, "seed": self.seed},
+                    self._on_step,
+                    noise,
+                    self._latent,
+                    self._mask,
+                    True,
+                )
             return self._guider.inner_model.process_latent_out(latents.to(noise.dtype))
 
         with fixed_randomness(self._rng, self.device) as start:
@@ -296,17 +306,34 @@ class Session(comfy.samplers.Sampler):
         steps = self._settings.gradient_steps
         last = self._sigmas[-1 - steps] if 0 < steps < len(self._sigmas) else math.inf
         frozen = bool(timestep.max() > last * (1 + 1e-6))
-        with torch.no_grad() if frozen else contextlib.nullcontext():
+        with (
+            torch.no_grad() if frozen else contextlib.nullcontext(),
+            self._rows.paused() if self._rows else contextlib.nullcontext(),
+        ):
             return executor(x, timestep, *args, **kwargs)
+
+    def places_matter(self) -> bool:
+        """Whether a picture depends on its place in the batch; a search then keeps one candidate for each place."""
+        return self._differ or self._place() == ROWS
+
+    def _place(self) -> str:
+        """See `placing`; raises ValueError where no part of a set can be made alone."""
+        if self._placing is None:
+            args = (self._original, self._guider, self._sigmas, {"model_options": self._options, "seed": self.seed})
+            start = torch.empty(self.shape, device=self.device)
+            with fixed_randomness(self._rng, self.device) as again:
+                self._placing = placing(*args, start, self._latent, self._mask, again)
+        if self._placing == WHOLE:
+            raise ValueError(
+                f"The sampler {sampler_name(self._original)} looks at the batch as a whole, so that pictures of a set "
+                "cannot be made apart: raise the batch of latent_image to the whole set, or wire another sampler, such "
+                "as euler."
+            )
+        return self._placing
 
     def _sampler(self) -> Any:
         if self._twin is None:
-            replaced: dict[Any, Any] = {comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}
-            indices, total = self.members
-            if indices != list(range(total)):
-                noise, brownian = MemberNoise(indices, total), comfy.k_diffusion.sampling.BrownianTreeNoiseSampler
-                replaced |= {torch: noise, brownian: noise.brownian(brownian)}
-            self._twin = Twins(replaced).sampler(self._original)
+            self._twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(self._original)
         return self._twin
 
     def _on_step(self, step: int, x0: Tensor, x: Tensor, steps: int) -> None:

@@ -34,8 +34,6 @@ class Twins:
         twin = copy.copy(sampler)
         if hasattr(sampler, "sampler_function"):
             twin.sampler_function = self.callable(sampler.sampler_function)
-            if self._replacements:
-                twin.sample = types.MethodType(self._function(type(sampler).sample), twin)
         else:
             self._root = _package(type(sampler).__module__)
             twin = self._object(sampler)

@@ -1,7 +1,9 @@
 """The pack's NOISE inside the host: the host's own white noise, coloured; given noise where it fits."""
 
 import math
+from functools import partial
 
+import comfy.sample
 import pytest
 import tiny_models
 import torch
@@ -21,6 +23,10 @@ WHITE, PINK = Spectrum(alpha=0.0), Spectrum(alpha=0.2)
 
 def latent(*shape, dtype=torch.float32, **extra):
     return {"samples": torch.zeros(shape, dtype=dtype), **extra}
+
+
+def fixed():
+    return FixedNoise(torch.zeros(3, 4, 8, 8), 5, batch_index=[0, 2, 4])
 
 
 def nested(**extra):
@@ -58,12 +64,17 @@ def test_batch_index_picks_the_samples_of_the_whole_batch():
     assert some[1:].equal(whole) and not some[0].equal(some[1])
 
 
-@pytest.mark.parametrize("spectrum", [WHITE, PINK])
-def test_making_noise_leaves_the_global_generator_alone(spectrum):
+@pytest.mark.parametrize("index", [None, [4, 0, 0]])
+@pytest.mark.parametrize("make", [partial(ColouredNoise, 5, WHITE), partial(ColouredNoise, 5, PINK), fixed])
+def test_it_leaves_the_hosts_random_state_as_random_noise_does(make, index):
+    """Some samplers and model patches draw from it: their pictures are not to depend on what was drawn before."""
+    empty = latent(3, 4, 8, 8) | ({} if index is None else {"batch_index": index})
     torch.manual_seed(11)
-    state = torch.random.get_rng_state()
-    ColouredNoise(1, spectrum).generate_noise(latent(1, 4, 8, 8))
-    assert torch.random.get_rng_state().equal(state)
+    comfy.sample.prepare_noise(empty["samples"], 5, index)
+    expected = torch.rand(3)
+    torch.manual_seed(12)
+    make().generate_noise(empty)
+    assert torch.rand(3).equal(expected)
 
 
 @pytest.mark.parametrize("made_for", [latent(0, 4, 8, 8), latent(1, 4, 8, 0), latent(1, 4, 8, 8, dtype=torch.int64)])

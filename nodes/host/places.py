@@ -1,0 +1,89 @@
+"""What a picture owes to its place in the batch, and how it keeps its place when it is computed with other pictures.
+
+A sampler that injects noise draws it for the whole batch, so each place has noise of its own; a batch of prompts, masks
+or latents gives each place its own, too. What a node shows has to be what any sampler makes of the noise that the node
+hands out. So a picture is always computed as the one at the place at which it is handed out:
+
+- Pictures of a set that is made in several batches are `members` of the set, (places, total): see `run_in_session`.
+- A search that keeps K of N candidates computes candidate i as member i mod K of a set of K, in each round, and keeps
+  one candidate for each place, if `Session.places_matter()`. Then the pictures that it scored are those that it hands
+  out, to the rounding of another batch size, and no run is added; the price is a smaller choice. (As members of a set
+  of N, the K kept would be handed out at other places, with other injected noise: other pictures than were scored.)
+
+Whether a sampler can be given rows of the noise of a whole is no matter of its name: it is tried, without the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_patcher
+import comfy.samplers
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...noise.rows import RowsOfWhole
+
+SET = 3  # pictures of the trial
+PARTS = ([2], [2, 0])  # those of them that are computed without the rest
+TOLERANCE = 1e-4  # of the norm; the same arithmetic on another number of rows differs by 1e-6
+FREE, ROWS, WHOLE = "free", "rows", "whole"
+
+
+def placing(
+    sampler: Any,
+    guider: Any,
+    sigmas: Tensor,
+    extra_args: dict[str, Any],
+    noise: Tensor,
+    latent: Tensor,
+    mask: Tensor | None,
+    start: Callable[[], None],
+) -> str:
+    """What the pictures of this SAMPLER depend on beside their own starts; noise, latent and mask as it is given them.
+
+    FREE: nothing. ROWS: their rows of the noise that it draws for the batch. WHOLE: something else in the batch, such
+    as steps chosen for all, statistics over the batch, or noise that is not drawn by torch.
+
+    Three pictures are sampled together and apart, with a formula in place of the model. start: puts the global random
+    state where a sampling run finds it.
+    """
+    source, unlike = torch.Generator().manual_seed(0), torch.arange(1, SET + 1).reshape(-1, *(1,) * (noise.ndim - 1))
+    noise = (torch.randn((SET, *noise.shape[1:]), generator=source) * unlike).to(noise)
+    latent, mask = (None if t is None else comfy.utils.repeat_to_batch_size(t, SET) for t in (latent, mask))
+    options = {name: value for name, value in extra_args["model_options"].items() if not name.startswith("sampler_")}
+
+    def run(rows: list[int]) -> Tensor:
+        start()
+        own = extra_args | {"model_options": comfy.model_patcher.create_model_options_clone(options)}
+        given = [noise[rows], latent[rows], None if mask is None else mask[rows]]
+        return sampler.sample(_stand_in(guider), sigmas.clone(), own, None, *given, True).nan_to_num()
+
+    with torch.no_grad():
+        whole = run(list(range(SET)))
+        for answer in (FREE, ROWS):
+            agree = []
+            for rows in PARTS:
+                with RowsOfWhole(rows, SET) if answer == ROWS else contextlib.nullcontext():
+                    part = run(rows)
+                agree.append((part - whole[rows]).norm() <= TOLERANCE * whole[rows].norm())
+            if all(agree):
+                return answer
+    return WHOLE
+
+
+def _stand_in(guider: Any) -> Any:
+    """The guider with a formula in place of its model; functions that the sampler itself sets are called."""
+
+    def predict(x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None) -> Tensor:
+        prompted = torch.sin(x)
+        model, scale = guider.inner_model, getattr(guider, "cfg", 1.0)
+        return comfy.samplers.cfg_function(model, prompted, 0.5 * prompted, scale, x, timestep, model_options or {})
+
+    stand_in = copy.copy(guider)
+    stand_in.outer_predict_noise = predict
+    return stand_in
