@@ -23,6 +23,22 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
+def fresh(class_type: str, described: dict[str, Any]) -> dict[str, Any]:
+    """A node with its required widgets as they are when it is added to a graph; KeyError where it needs a wire.
+
+    described: what ComfyUI's /object_info tells of it.
+    """
+
+    def default(kind: Any, options: dict[str, Any]) -> Any:
+        choices = kind if isinstance(kind, list) else options.get("options", ())
+        first = choices[0] if choices else None
+        return options["default"] if first is None or "default" in options else first
+
+    widgets = described["input"].get("required", {})
+    inputs = {name: default(kind, *(rest or [{}])) for name, (kind, *rest) in widgets.items() if name != "target"}
+    return node(class_type, **inputs, **(NO_TARGET if "target" in widgets else {}))
+
+
 def sampler_graph(architecture: str = "flux_schnell", seed: int = 0, batch: int = 1, steps: int = 2) -> dict:
     """A plain graph: noise, guider, sampler and sigmas into SamplerCustomAdvanced, decoded and saved."""
     channels = 16 if architecture.startswith("flux") else 4
