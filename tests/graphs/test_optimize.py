@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from comfy_server import GraphError, Interrupted
 from graph import WIRES, before_and_after, diversity, node, optimise, optimise_graph
 
@@ -102,7 +101,9 @@ def test_a_set_is_made_one_at_a_time_each_different_from_all_before_and_from_the
     assert len(run.images("save")) == 3
     ((before, after),) = before_and_after(run.text("text")).values()
     assert after > before and run.text("text").count("Pictures ") == 3
-    torch.testing.assert_close(run.latent("a"), run.latent("b"), rtol=1e-4, atol=1e-4)
+    # Only float32 may differ: a network that gets one picture rounds otherwise than one that gets three.
+    one_by_one, together = run.latent("a"), run.latent("b")
+    assert (one_by_one - together).norm() < 1e-5 * together.norm()
 
 
 def test_cancel_stops_within_an_iteration_or_goes_on_with_the_best(server):
