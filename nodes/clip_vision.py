@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import comfy.clip_model
 import torch
-import torch.nn.functional as F
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..noise.gradient.inference import normal_tensors
 from ..noise.gradient.recompute import recompute
 from ..objectives.features.base import Features
+from ..objectives.pretrained.resize import resize
 from . import sockets
 from .inputs import chunk_input
 
@@ -62,7 +62,7 @@ class CLIPVisionFeatures(Features):
             resized = cut = comfy.clip_model.siglip2_flex_calc_resolution(height, width, self.patch, patches)
             mode = "bilinear"
         if resized != (height, width):
-            x = F.interpolate(x, resized, mode=mode, antialias=True)
+            x = resize(x, *resized, mode)
         top, left = ((whole - part) // 2 for whole, part in zip(resized, cut, strict=True))
         x = x[..., top : top + cut[0], left : left + cut[1]].clamp(0, 1)
         mean, std = (x.new_tensor(v)[:, None, None] for v in (self.clip_vision.image_mean, self.clip_vision.image_std))

@@ -70,7 +70,8 @@ class Whiteness:
         size = spatial_size(noise)
         bins = torch.fft.rfftn(_at_least_float32(noise), s=size)
         flat = torch.fft.irfftn(bins * self.gain.to(bins.real.dtype), s=size).flatten(1)
-        rows = flat[:, self.orders].unflatten(-1, (-1, self.columns))
+        reads = [flat[:, order] for order in self.orders]  # one by one: reading a value twice at once has a derivative
+        rows = torch.stack(reads, 1).unflatten(-1, (-1, self.columns))  # that threads sum in any order
         N, k = rows.shape[-2:]
         mean = rows.mean(dim=-2).square().sum(dim=-1)
         covariance = (rows.mT @ rows / N).cpu().double()

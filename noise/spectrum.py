@@ -3,13 +3,14 @@
 Frequency is radial, in cycles per latent pixel: 0 is the mean, 0.5 the finest stripe along an axis, 0.707 the finest
 chequerboard. Bands are equal parts of it, up to the highest the latent holds; white noise at 64 x 64 has 17.5 % of its
 power in the lowest of three. Latents are (B, C, L), (B, C, H, W) or (B, C, T, H, W); each frame of a video counts by
-itself.
+itself. Bins are summed by matrix products, which unlike `index_add` add in a fixed order on every device.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 
 def frequencies(size: tuple[int, ...], per_side: bool = False, device: torch.device | str | None = None) -> Tensor:
@@ -62,7 +63,7 @@ def radial_spectrum(noise: Tensor) -> tuple[Tensor, Tensor]:
     weight = multiplicity(size, noise.device).expand(radius.shape).flatten()
 
     def per_ring(values: Tensor) -> Tensor:
-        return values.new_zeros(*values.shape[:-1], int(ring.max()) + 1).index_add(-1, ring, values)
+        return values @ one_hot(ring).to(values)
 
     count = per_ring(weight)
     return per_ring(radius.flatten() * weight) / count, per_ring(power(noise).flatten(1)) / count
@@ -78,7 +79,7 @@ def band_shares(noise: Tensor, bands: int = 3) -> Tensor:
     position = radius / radius.max().clamp(min=torch.finfo(radius.dtype).tiny)
     band = (position * bands + 1e-5).long().clamp(max=bands - 1)
     spread = power(noise).flatten(1)
-    sums = spread.new_zeros(len(spread), bands).index_add(1, band, spread)
+    sums = spread @ one_hot(band, bands).to(spread)
     return sums / sums.sum(1, keepdim=True).clamp(min=torch.finfo(sums.dtype).tiny)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from .batch import PICTURES, Batch
 from .features.demo import SIDE, Tower
@@ -36,4 +37,4 @@ class DemoScore(Objective):
         seen = self.network(x.to(next(self.network.parameters()))).to(pictures).softmax(1)
         if isinstance(self.prompt, int):
             return seen[:, self.prompt]
-        return seen.gather(1, self.prompt[:, None].to(seen.device))[:, 0]
+        return (seen * one_hot(self.prompt.to(seen.device), seen.shape[1])).sum(dim=1)

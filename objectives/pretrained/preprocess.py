@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .resize import resize
+
 Resize = Literal["shortest", "longest", "squash", "whole"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -24,7 +26,8 @@ class Preprocess:
 
     size: pixels a side. resize: "shortest" brings the shorter side to size and crops the centre; "longest" the longer
     one, padded with black; "squash" both; "whole" brings the shorter side to size and keeps all of the picture, both
-    sides rounded to a multiple of `multiple`. clip: cut what cubic interpolation overshoots, as 8-bit pictures do.
+    sides rounded to a multiple of `multiple`. interpolation: a row of `resize.FILTERS`. clip: cut what cubic
+    interpolation overshoots, as 8-bit pictures do.
     """
 
     size: int
@@ -39,7 +42,7 @@ class Preprocess:
         x = pictures if pictures.dtype == torch.float64 else pictures.float()
         height, width = self.resized(*x.shape[-2:])
         if x.shape[-2:] != (height, width):
-            x = F.interpolate(x, (height, width), mode=self.interpolation, antialias=True, align_corners=False)
+            x = resize(x, height, width, self.interpolation)
             x = x.clamp(0, 1) if self.clip else x
         if self.resize == "shortest":
             top, left = round((height - self.size) / 2), round((width - self.size) / 2)

@@ -12,6 +12,7 @@ import folder_paths
 import pytest
 import torch
 import torchvision
+from determinism import unordered
 from pictures import gradient_error, natural
 from torch import nn
 
@@ -72,6 +73,7 @@ def test_a_clip_vision_is_seen_as_the_host_sees_it_with_a_gradient(kind: str) ->
     expected = expected[:, -seen.shape[1] :]
     assert torch.cosine_similarity(seen, expected, dim=-1).min() > 0.999
     assert gradient_error(features, pictures, step=3e-2) < 2e-2
+    assert not unordered(features(pictures.requires_grad_()))
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -9,9 +9,11 @@ import torchvision.transforms.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from pictures import natural
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms import Normalize
 
 from noise_optimize.objectives.pretrained.preprocess import CLIP, IMAGENET, Preprocess
+from noise_optimize.objectives.pretrained.resize import FILTERS, resize
 
 SIZES = [(300, 300), (131, 97), (64, 80)]
 
@@ -100,3 +102,21 @@ def test_overshoot_is_cut_as_8_bit_pictures_cut_it() -> None:
     plain = {"mean": (0, 0, 0), "std": (1, 1, 1)}
     assert Preprocess(96, **plain)(step).aminmax() == (0, 1)
     assert Preprocess(96, **plain, clip=False)(step).max() > 1
+
+
+@pytest.mark.parametrize("to", [(98, 98), (252, 186), (33, 200)])
+@pytest.mark.parametrize("interpolation", FILTERS)
+def test_resizing_is_torchs_to_the_last_digits(interpolation: str, to: tuple[int, int]) -> None:
+    pictures, (mode, *plain) = natural(2, 131, 97).double(), interpolation.split(", ")
+    expected = interpolate(pictures, to, mode=mode, antialias=not plain, align_corners=False)
+    torch.testing.assert_close(resize(pictures, *to, interpolation), expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", FILTERS)
+def test_resizing_to_the_same_size_changes_nothing(interpolation: str) -> None:
+    pictures = natural(2, 13, 17)
+    assert torch.equal(resize(pictures, 13, 17, interpolation), pictures)
+
+
+def test_the_gradient_of_resizing_is_that_of_finite_differences() -> None:
+    assert torch.autograd.gradcheck(lambda x: resize(x, 5, 9), natural(1, 7, 6).double().requires_grad_())
