@@ -8,7 +8,7 @@ from ..objectives.features.clip import CLIPFeatures
 from ..objectives.pretrained.clip import load_clip
 from .inputs import chunk_input, precision_input
 from .networks import dtype, folders, progress
-from .sockets import Features
+from .sockets import features_output
 
 MODELS = (
     "ViT-B-32/laion2b_s34b_b79k",
@@ -57,7 +57,7 @@ class CLIPFeaturesNode(io.ComfyNode):
             ),
             search_aliases=["open_clip", "siglip", "image embedding", "semantic features"],
             inputs=[model_input(), other_model_input(), precision_input(), chunk_input()],
-            outputs=[Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")],
+            outputs=[features_output()],
         )
 
     @classmethod

@@ -14,8 +14,8 @@ from ..noise.gradient.inference import normal_tensors
 from ..noise.gradient.recompute import recompute
 from ..objectives.features.base import Features
 from ..objectives.pretrained.resize import resize
-from . import sockets
 from .inputs import chunk_input
+from .sockets import features_output
 
 Tokens = Literal["patches", "pooled"]
 ANY_SIZE = ("dinov2", "dinov3")  # model types whose positions stretch to any number of patches
@@ -116,7 +116,7 @@ class CLIPVisionFeaturesNode(io.ComfyNode):
                 ),
                 chunk_input(),
             ],
-            outputs=[sockets.Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")],
+            outputs=[features_output()],
         )
 
     @classmethod

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..objectives.demo import DemoScore
 from ..objectives.features.demo import DemoFeatures, load_tower
 from .inputs import read_target, target_input, weight_input
-from .sockets import Features, Objective
+from .sockets import Features, objective_output
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo"
 MODELS = {"few-step (4 steps, cfg 1)": "student", "teacher (20 steps, cfg 1 to 4)": "teacher"}
@@ -136,7 +136,7 @@ class DemoScoreNode(io.ComfyNode):
                 weight_input(),
                 target_input(0.9, 0.0, 1.0, "the probability of the prompt, 0 to 1"),
             ],
-            outputs=[Objective.Output(display_name="objective", tooltip="For Noise Optimize, Combine or Measure.")],
+            outputs=[objective_output()],
         )
 
     @classmethod

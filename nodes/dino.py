@@ -9,9 +9,7 @@ from comfy_api.v0_0_2 import io
 from ..objectives.features import dino, dreamsim
 from .inputs import chunk_input, precision_input
 from .networks import dtype, folders, progress
-from .sockets import Features
-
-OUTPUT = Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")
+from .sockets import features_output
 
 
 class DINOFeaturesNode(io.ComfyNode):
@@ -54,7 +52,7 @@ class DINOFeaturesNode(io.ComfyNode):
                 precision_input(),
                 chunk_input(),
             ],
-            outputs=[OUTPUT],
+            outputs=[features_output()],
         )
 
     @classmethod
@@ -86,7 +84,7 @@ class DreamSimFeaturesNode(io.ComfyNode):
                 ),
                 chunk_input(),
             ],
-            outputs=[OUTPUT],
+            outputs=[features_output()],
         )
 
     @classmethod

@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import io
 from ..objectives.diversity import Diversity
 from ..objectives.statistics import STATISTICS
 from .inputs import read_target, target_input, weight_input
-from .sockets import Features, Objective
+from .sockets import Features, objective_output
 
 
 class DiversityNode(io.ComfyNode):
@@ -40,7 +40,7 @@ class DiversityNode(io.ComfyNode):
                 weight_input(),
                 target_input(0.5, 0.0, 1.0, "0 for identical pictures, 1 for pictures as different as can be"),
             ],
-            outputs=[Objective.Output(display_name="objective", tooltip="For Noise Optimize, Combine or Measure.")],
+            outputs=[objective_output()],
         )
 
     @classmethod

@@ -6,7 +6,7 @@ from comfy_api.v0_0_2 import io
 
 from ..objectives.features.colour import RANGES, ColourFeatures, Space
 from ..objectives.features.latent import LatentFeatures
-from .sockets import Features
+from .sockets import features_output
 
 
 class ColorFeaturesNode(io.ComfyNode):
@@ -36,7 +36,7 @@ class ColorFeaturesNode(io.ComfyNode):
                     tooltip="Shades along each of the three axes; more tells finer shades apart and costs bins^3.",
                 ),
             ],
-            outputs=[Features.Output(display_name="features", tooltip="For Diversity; works on pictures.")],
+            outputs=[features_output()],
         )
 
     @classmethod
@@ -69,7 +69,7 @@ class LatentFeaturesNode(io.ComfyNode):
                     "sees texture too, which differs between seeds anyway.",
                 ),
             ],
-            outputs=[Features.Output(display_name="features", tooltip="For Diversity; works on latents.")],
+            outputs=[features_output("latents")],
         )
 
     @classmethod

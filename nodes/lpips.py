@@ -10,7 +10,7 @@ from ..objectives.diversity import Diversity
 from ..objectives.features.lpips import NETWORKS, LPIPSFeatures, load_lpips
 from .inputs import chunk_input, precision_input, read_target, target_input, weight_input
 from .networks import dtype, folders, progress
-from .sockets import Objective
+from .sockets import objective_output
 
 
 class LPIPSNode(io.ComfyNode):
@@ -47,7 +47,7 @@ class LPIPSNode(io.ComfyNode):
                 precision_input(),
                 chunk_input(),
             ],
-            outputs=[Objective.Output(display_name="objective", tooltip="For Noise Optimize, Combine or Measure.")],
+            outputs=[objective_output()],
         )
 
     @classmethod

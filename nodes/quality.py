@@ -11,10 +11,9 @@ from ..objectives.quality import PREFERENCES, aesthetic, clip_score, preference
 from .clip import model_input, other_model_input
 from .inputs import chunk_input, precision_input, read_target, target_input, weight_input
 from .networks import dtype, folders, progress
-from .sockets import Objective
+from .sockets import objective_output
 
 CATEGORY = "noise optimize/objectives"
-OUTPUT = Objective.Output(display_name="objective", tooltip="For Noise Optimize, Combine or Measure.")
 
 
 def prompt_input() -> io.String.Input:
@@ -42,7 +41,7 @@ class CLIPScoreNode(io.ComfyNode):
                 precision_input(),
                 chunk_input(),
             ],
-            outputs=[OUTPUT],
+            outputs=[objective_output()],
         )
 
     @classmethod
@@ -85,7 +84,7 @@ class PreferenceNode(io.ComfyNode):
                 precision_input(),
                 chunk_input(),
             ],
-            outputs=[OUTPUT],
+            outputs=[objective_output()],
         )
 
     @classmethod
@@ -122,7 +121,7 @@ class AestheticNode(io.ComfyNode):
                 precision_input(),
                 chunk_input(),
             ],
-            outputs=[OUTPUT],
+            outputs=[objective_output()],
         )
 
     @classmethod
