@@ -19,7 +19,7 @@ from ...noise.gradient.recompute import recompute, same
 from ...noise.gradient.scale import rescaled
 from .controlnets import Deferred
 from .hooks import hooks_in_force
-from .kernels import training
+from .kernels import differentiable
 from .memory import Memory
 
 
@@ -103,9 +103,9 @@ class ModelCalls:
             x, t, conds = tree_unflatten(filled, tree)
             concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
             this.hooks()
-            with training():
-                control = this.deferred(*control) if this.deferred else control
-                output = this.executor(x, t, concat, crossattn, control, dict(this.options), **conds)
+            with differentiable() as options_for:
+                control = this.deferred(options_for, *control) if this.deferred else control
+                output = this.executor(x, t, concat, crossattn, control, options_for(this.options), **conds)
             return rows_of(output, layers) if divisible else output
 
         return call, wanted, divisible

@@ -13,6 +13,7 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, is_grad_enabled, nn
 
+from .kernels import differentiable
 from .layers import overridden
 
 
@@ -29,8 +30,9 @@ class Deferred:
     options: dict[str, Any]
     divisible: bool
 
-    def __call__(self, x: Tensor, t: Tensor, cond: dict[str, Any]) -> Any:
-        return self.compute(x, t, cond | {"transformer_options": self.options}, self.layers, self.options)
+    def __call__(self, options_for: Callable[[dict], dict], x: Tensor, t: Tensor, cond: dict[str, Any]) -> Any:
+        options = options_for(self.options)
+        return self.compute(x, t, cond | {"transformer_options": options}, self.layers, options)
 
 
 @contextlib.contextmanager
@@ -43,8 +45,10 @@ def deferred_controls(guider: Any, key: str) -> Iterator[None]:
     def defer(control: Any, compute: Callable[..., Any], x: Tensor, t: Tensor, cond: dict, layers: int, options: dict):
         watched = set(options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})) - {key}
         watched |= {"model_function_wrapper"} & set(guider.model_options)
-        if watched or not (is_grad_enabled() and x.requires_grad):
-            return compute(x, t, cond, layers, options)
+        graph = is_grad_enabled() and x.requires_grad
+        if watched or not graph:
+            with differentiable(graph) as options_for:
+                return compute(x, t, cond, layers, options_for(options))
         cond = {name: value for name, value in cond.items() if name != "transformer_options"}
         divisible = all(type(c).__module__.startswith("comfy.") and pictures(c) == 1 for c in chain(control))
         return Deferred(compute, (x, t, cond), layers, options, divisible)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...noise.gradient.in_place import Writes
 from ...noise.gradient.recompute import recompute
 from ...noise.gradient.scale import rescaled
-from .kernels import training
+from .kernels import differentiable
 from .memory import Memory
 
 
@@ -38,7 +38,7 @@ class Decoder:
     def pictures(self, latents: Tensor) -> Tensor:
         vae = self.vae
         comfy.model_management.throw_exception_if_processing_interrupted()
-        with training(torch.is_grad_enabled() and latents.requires_grad):
+        with differentiable(torch.is_grad_enabled() and latents.requires_grad):
             decoded = self.network.decode(latents.to(vae.device, vae.vae_dtype))
         decoded = vae.process_output(decoded.to(vae.output_device, vae.vae_output_dtype(), copy=True)).float()
         return decoded[:, :3] if decoded.ndim == 4 else decoded[:, :3, decoded.shape[2] // 2]

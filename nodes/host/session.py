@@ -41,7 +41,7 @@ from .call import ModelCalls
 from .controlnets import control_networks, deferred_controls
 from .decoder import Decoder
 from .hooks import hooks_of, rewind_hooks
-from .kernels import no_silent_fallback
+from .kernels import cannot_differentiate, no_silent_fallback
 from .layers import casting
 from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
 from .memory import Memory, reserve
@@ -59,8 +59,6 @@ from .wires import (
 )
 
 KEY = "noise_optimize"
-NO_GRADIENT = ("derivative for", "not implemented for", "cannot be saved for backward", "does not require grad",
-               "autograd kernel")  # fmt: skip
 T = TypeVar("T")
 
 
@@ -123,11 +121,11 @@ def run_in_session(
             "The model answers differently when it is asked twice (a cache or randomness in a model patch), so it has "
             f"no exact gradient: remove that patch from the model wire, set memory to fast, {GRADIENT_FREE}"
         ) from error
-    except (RuntimeError, NotImplementedError) as error:
-        if session.differentiating and any(reason in str(error) for reason in NO_GRADIENT):
+    except (RuntimeError, UserWarning) as error:
+        if session.differentiating and (reason := cannot_differentiate(error)):
             raise RuntimeError(
-                f"The model or the objective cannot be differentiated ({str(error).splitlines()[0]}): "
-                f"wire a model that is neither quantised nor compiled, {GRADIENT_FREE}"
+                f"The model or the objective cannot be differentiated ({reason}): "
+                f"wire a model that is neither quantized nor compiled, {GRADIENT_FREE}"
             ) from error
         raise
 
