@@ -306,7 +306,6 @@ class Work:
                     seed=self.noise.seed,
                     members=(samples, self.total) if self.several else None,
                     networks=patchers(self.objective.networks),
-                    gradient=gradient,
                 )
                 return made, made.batch
             except RuntimeError as error:

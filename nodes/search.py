@@ -98,7 +98,7 @@ class NoiseSearch(io.ComfyNode):
         if pictures and vae is None:
             raise ValueError("objective looks at pictures, and there is no VAE: wire one to vae.")
         wires = (guider, sampler, sigmas)
-        options = {"vae": vae, "seed": noise.seed, "gradient": False, "networks": patchers(objective.networks)}
+        options = {"vae": vae, "seed": noise.seed, "networks": patchers(objective.networks)}
         steps, at_once, began = len(sigmas) - 1, len(latent_image["samples"]), time.perf_counter()
         runs = sum(-(-count // at_once) for _, count in _counts(candidates, keep, steps))
         monitor = Monitor(cls.hidden.unique_id, runs + 1)

@@ -37,9 +37,10 @@ class Call:
 class ModelCalls:
     """The APPLY_MODEL wrapper of a session: a call with gradient keeps its graph, or is made again for it in chunks."""
 
-    def __init__(self, guider: Any, memory: Memory) -> None:
-        self.guider, self.memory = guider, memory
-        self.count = 0  # of calls with gradient in this run
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.guider: Any = None  # of the run that is now, or was last
+        self.count = 0  # of its calls with gradient
         self.writes = Writes()
         self.chunks_agree: bool | None = None
         self.held: weakref.WeakSet[Call] = weakref.WeakSet()
@@ -110,10 +111,15 @@ class ModelCalls:
 
         return call, wanted, divisible
 
+    def begin(self, guider: Any) -> None:
+        """A run begins."""
+        self.guider, self.count = guider, 0
+
     def forget(self) -> None:
         """Lets go of what graphs hold; a sampler may keep tensors where the graph finds them: a cycle without end."""
         for held in self.held:
             vars(held).clear()
+        self.guider = None
 
 
 def rows_of(tensor: Tensor, layers: int) -> Tensor:

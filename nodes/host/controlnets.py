@@ -53,23 +53,23 @@ def deferred_controls(guider: Any, key: str) -> Iterator[None]:
         divisible = all(type(c).__module__.startswith("comfy.") and pictures(c) == 1 for c in chain(control))
         return Deferred(compute, (x, t, cond), layers, options, divisible)
 
-    controls = controls_of(guider)
-    with overridden(controls, "get_control", defer), contextlib.ExitStack() as after_error:
+    controls = controls_of(guider.original_conds)
+    with overridden(controls, "get_control", defer), contextlib.ExitStack() as stack:
         for control in controls:
-            after_error.callback(control.cleanup)
+            stack.callback(control.cleanup)  # the host itself does, but only after success
         yield
-        after_error.pop_all()  # the host itself cleans up, but only after success
 
 
-def controls_of(guider: Any) -> list[Any]:
-    """The ControlNets wired to guider, of each chain the last."""
-    conds = (cond for conds in guider.conds.values() for cond in conds)
-    return list({id(cond["control"]): cond["control"] for cond in conds if cond.get("control")}.values())
+def controls_of(conds: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    """The ControlNets of conditionings, of each chain the last."""
+    every = (cond for options in conds.values() for cond in options)
+    return list({id(cond["control"]): cond["control"] for cond in every if cond.get("control")}.values())
 
 
 def control_networks(guider: Any) -> list[nn.Module]:
     """The networks of all ControlNets; a Control-LoRA builds its own on the model's weights, for one sampling."""
-    networks = (getattr(link, "control_model", None) for control in controls_of(guider) for link in chain(control))
+    links = (link for control in controls_of(guider.conds) for link in chain(control))
+    networks = (getattr(link, "control_model", None) for link in links)
     return [network for network in networks if network is not None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import comfy.model_management
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...noise.gradient.in_place import Writes
+from ...noise.gradient.inference import normal
 from ...noise.gradient.recompute import recompute
 from ...noise.gradient.scale import rescaled
 from .kernels import differentiable
@@ -16,10 +18,14 @@ from .memory import Memory
 
 
 class Decoder:
-    """decoder(latents): pictures (B, 3, H, W) in 0..1; of a video the middle frame. network: the VAE's, loaded."""
+    """decoder(latents): pictures (B, 3, H, W) in 0..1; of a video the middle frame.
 
-    def __init__(self, vae: Any, network: Any, memory: Memory) -> None:
-        self.vae, self.network, self.memory = vae, network, memory
+    network: the VAE's own, or its twin for gradients.
+    """
+
+    def __init__(self, vae: Any, memory: Memory) -> None:
+        self.vae, self.memory = vae, memory
+        self.network = vae.first_stage_model
         self.writes = Writes()
 
     def __call__(self, latents: Tensor) -> Tensor:
@@ -29,16 +35,18 @@ class Decoder:
         if not (torch.is_grad_enabled() and latents.requires_grad):
             needed = vae.memory_used_decode(latents.shape, vae.vae_dtype)
             chunk = max(1, int(vae.patcher.get_free_memory(vae.device) / needed))
-            with torch.no_grad():
-                return recompute(self.pictures, latents, chunk=chunk)
+            with torch.inference_mode():
+                decoded = recompute(partial(self.pictures, vae.first_stage_model), latents, chunk=chunk)
+            return normal(decoded)
+        pictures = partial(self.pictures, self.network)
         if self.memory.mode == "fast":
-            return self.writes(lambda latents: rescaled(self.pictures, latents), latents)
-        return recompute(self.pictures, latents, chunk=self.memory.decoder, writes=self.writes)
+            return self.writes(lambda latents: rescaled(pictures, latents), latents)
+        return recompute(pictures, latents, chunk=self.memory.decoder, writes=self.writes)
 
-    def pictures(self, latents: Tensor) -> Tensor:
+    def pictures(self, network: Any, latents: Tensor) -> Tensor:
         vae = self.vae
         comfy.model_management.throw_exception_if_processing_interrupted()
         with differentiable(torch.is_grad_enabled() and latents.requires_grad):
-            decoded = self.network.decode(latents.to(vae.device, vae.vae_dtype))
+            decoded = network.decode(latents.to(vae.device, vae.vae_dtype))
         decoded = vae.process_output(decoded.to(vae.output_device, vae.vae_output_dtype(), copy=True)).float()
         return decoded[:, :3] if decoded.ndim == 4 else decoded[:, :3, decoded.shape[2] // 2]

@@ -10,18 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 
-def hooks_of(guider: Any) -> list[Any]:
-    groups = (cond.get("hooks") for conds in guider.conds.values() for cond in conds)
+def hooks_of(conds: dict[str, list[dict[str, Any]]]) -> list[Any]:
+    """The hooks of conditionings and of their ControlNets."""
+    every = [cond for options in conds.values() for cond in options]
+    groups = [cond.get("hooks") for cond in every]
+    groups += [group for cond in every if "control" in cond for group in cond["control"].get_extra_hooks()]
     return [hook for group in groups if group is not None for hook in group.hooks]
-
-
-def rewind_hooks(guider: Any) -> None:
-    """Scheduled hooks start anew, as the host has them do once for each sampling."""
-    scheduled = [hook for hook in hooks_of(guider) if not hook.hook_keyframe.is_empty()]
-    for hook in scheduled:
-        hook.reset()
-    if scheduled:
-        guider.model_patcher.clear_cached_hook_weights()
 
 
 def hooks_in_force(patcher: Any) -> Callable[[], None]:

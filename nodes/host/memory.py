@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management
@@ -21,9 +21,14 @@ class Memory:
     model, decoder: what the activations of one call may take, and what those of one sample do take.
     """
 
-    def __init__(self, mode: str, device: torch.device, patchers: Sequence[Any]) -> None:
+    def __init__(self, mode: str) -> None:
+        self.mode, self.model, self.decoder = mode, MemoryBudget(0), MemoryBudget(0)
+
+    def measure(self, device: torch.device, patchers: Sequence[Any]) -> None:
+        """Sets the limits that are not set, by what the device has left with these ModelPatchers loaded."""
         limit = free_for_gradients(device, patchers)
-        self.mode, self.model, self.decoder = mode, MemoryBudget(limit), MemoryBudget(limit)
+        for budget in (self.model, self.decoder):
+            budget.limit = budget.limit or limit
 
     def choose(self, batch: int, calls: int, hooked: bool) -> None:
         """Settles `auto` once a run of so many model calls has measured what a graph takes."""
@@ -46,6 +51,6 @@ def free_for_gradients(device: torch.device, patchers: Sequence[Any]) -> int:
     return int(GRADIENT_SHARE * max(0, min(total - weights, comfy.model_management.get_free_memory(device))))
 
 
-def reserve(executor: Callable, model: Any, shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
-    """A PREPARE_SAMPLING wrapper: loads models so that memory is left for a gradient."""
-    return executor(model, [max(shape[0], RESERVED_SAMPLES), *shape[1:]], *args, **kwargs)
+def reserved(shape: Sequence[int]) -> list[int]:
+    """The shape of noise for which models are loaded so that memory is left for a gradient."""
+    return [max(shape[0], RESERVED_SAMPLES), *shape[1:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.k_diffusion.deis
+import comfy.model_patcher
 import comfy.sample
 import comfy.utils
 import torch
@@ -25,7 +26,13 @@ def refuse_wires(guider: Any, sigmas: Tensor) -> None:
         raise ValueError("sigmas holds no step to take: raise steps, or denoise above 0, in the scheduler.")
 
 
-def refuse_gradient(patcher: Any, sampler: Any) -> None:
+def refuse_gradient(guider: Any, sampler: Any) -> None:
+    patcher = guider.model_patcher
+    if cache := guider.model_options.get("transformer_options", {}).get("easycache"):
+        raise ValueError(
+            f"{cache.name} leaves out steps by looking at the picture, so the model has no exact gradient: take "
+            f"{cache.name} off the model wire here (the noise that is found works with it, too), {GRADIENT_FREE}"
+        )
     if patcher.get_additional_models_with_key("multigpu"):
         raise ValueError(f"The model is spread over several GPUs: remove MultiGPU Work Units, {GRADIENT_FREE}")
     compiled = patcher.get_wrappers(WrappersMP.APPLY_MODEL, "torch.compile")
@@ -55,6 +62,11 @@ def latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:
 def resident(patcher: Any) -> Any:
     """The patcher, or its twin that loads weights as ordinary tensors where the host would page them in and out."""
     return patcher.get_non_dynamic_delegate() if patcher.is_dynamic() else patcher
+
+
+def patchers_of(guider: Any) -> dict[str, Any]:
+    """The ModelPatchers of a guider, by the names of its attributes: one, or more for guidance by another model."""
+    return {name: value for name, value in vars(guider).items() if isinstance(value, comfy.model_patcher.ModelPatcher)}
 
 
 def deis_coefficients(*args: Any, **kwargs: Any) -> Any:

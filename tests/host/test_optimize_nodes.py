@@ -88,7 +88,7 @@ def test_an_exception_in_an_objective_leaves_the_host_as_it_was(wires):
 
 def test_out_of_memory_is_tried_again_with_less_and_then_explained(wires, monkeypatch):
     modes, start = [], Session.__init__
-    monkeypatch.setattr(Session, "__init__", lambda self, s, *a: modes.append(s.memory) or start(self, s, *a))
+    monkeypatch.setattr(Session, "__init__", lambda self, w, s, *a: modes.append(s.memory) or start(self, w, s, *a))
 
     def full(times):
         def by(z, n):

@@ -198,7 +198,7 @@ def test_gradient_steps_hold_the_model_fixed_in_earlier_steps(name):
         def body(session):
             noise = torch.randn(session.shape, generator=tiny_models.generator()).requires_grad_()
             latents = session.generate(noise)
-            calls.append(session._calls.count)
+            calls.append(session._gradients.calls.count)
             return torch.autograd.grad(latents.sum(), noise)[0]
 
         grad = gradients.run(wired, name, sigmas, latent, body, memory="low", gradient_steps=steps)

@@ -287,16 +287,37 @@ def scaled_gradient(session, scale):
     return torch.autograd.grad((latents * weight).sum(), noise)[0] / scale
 
 
-def test_the_callback_and_the_preview_see_each_step():
-    wired, sigmas, latent = make()
-    seen = []
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "euler_ancestral"])
+def test_what_is_foreseen_is_what_the_host_shows_after_that_step(sampler):
+    wired, sigmas, latent = make("flow", cfg=2.0, steps=3)
+    noise, shown = Noise().generate_noise(latent), []
+    with torch.inference_mode():
+        samples = wired.sample(
+            noise,
+            latent["samples"],
+            comfy.samplers.sampler_object(sampler),
+            sigmas,
+            callback=lambda step, x0, x, steps: shown.append(wired.inner_model.process_latent_out(x0)),
+            seed=gradients.SEED,
+        )
 
     def body(session):
-        session.callback = lambda step, x0, x, steps: seen.append((step, steps, x0.requires_grad))
-        return session.preview(session.generate(torch.zeros(session.shape)))
+        return [session.predicted(noise, until).latents for until in (1, 2, 3)]
 
-    pictures = gradients.run(wired, "euler", sigmas, latent, body)
-    assert seen == [(0, STEPS, False), (1, STEPS, False)]
+    foreseen = gradients.run(wired, sampler, sigmas, latent, body)
+    assert all(torch.equal(*pair) for pair in zip(foreseen, (*shown[:2], samples), strict=True))
+
+
+def test_a_sampler_that_tells_no_predictions_is_named():
+    sampler = comfy.samplers.KSAMPLER(lambda model, x, *_, **__: x)
+    wired, sigmas, latent = make("flow")
+    with pytest.raises(RuntimeError, match="does not tell its predictions.*euler"):
+        gradients.run(wired, sampler, sigmas, latent, lambda s: s.predicted(torch.zeros(s.shape), 1))
+
+
+def test_the_preview_has_a_picture_of_each_sample_if_any():
+    wired, sigmas, latent = make()
+    pictures = gradients.run(wired, "euler", sigmas, latent, lambda s: s.preview(s.generate(torch.zeros(s.shape))))
     assert len(pictures) in (0, 3)
 
 

@@ -77,6 +77,15 @@ def sigmas(guider: comfy.samplers.CFGGuider, steps: int = 3) -> Tensor:
     return comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "simple", steps)
 
 
+class DoubleTorch:
+    """torch, as the host's sampling sees it, whose single precision is double."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+
 @contextlib.contextmanager
 def double_precision(guider: comfy.samplers.CFGGuider) -> Iterator[None]:
     """The guider's model in float64, and the host's own casts to float32 with it."""
@@ -85,10 +94,11 @@ def double_precision(guider: comfy.samplers.CFGGuider) -> Iterator[None]:
     model.diffusion_model.dtype = torch.float64
     single = torch.Tensor.float
     torch.Tensor.float = torch.Tensor.double
+    comfy.samplers.torch = DoubleTorch()
     try:
         yield
     finally:
-        torch.Tensor.float = single
+        torch.Tensor.float, comfy.samplers.torch = single, torch
 
 
 def relative_error(session: Session, dtype: torch.dtype, step: float, decode: bool = False) -> float:
