@@ -8,6 +8,7 @@ from ..objectives.features.clip import CLIPFeatures
 from ..objectives.pretrained.clip import load_clip
 from .inputs import chunk_input, precision_input
 from .networks import dtype, folders, progress
+from .node import Node
 from .sockets import features_output
 
 MODELS = (
@@ -42,7 +43,7 @@ def other_model_input() -> io.String.Input:
     )
 
 
-class CLIPFeaturesNode(io.ComfyNode):
+class CLIPFeaturesNode(Node):
     """Pooled image embedding."""
 
     @classmethod

@@ -15,6 +15,7 @@ from ..noise.gradient.recompute import recompute
 from ..objectives.features.base import Features
 from ..objectives.pretrained.resize import resize
 from .inputs import chunk_input
+from .node import Node
 from .sockets import features_output
 
 Tokens = Literal["patches", "pooled"]
@@ -79,7 +80,7 @@ class CLIPVisionFeatures(Features):
         return embedding.mean(dim=1, keepdim=True) if embedding.ndim == 3 else embedding[:, None]
 
 
-class CLIPVisionFeaturesNode(io.ComfyNode):
+class CLIPVisionFeaturesNode(Node):
     """Tokens or embedding of a CLIP_VISION."""
 
     @classmethod

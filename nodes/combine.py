@@ -7,12 +7,13 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..objectives.objective import combine
+from .node import Node
 from .sockets import Objective
 
 MOST = 32
 
 
-class CombineNode(io.ComfyNode):
+class CombineNode(Node):
     """The sum of objectives."""
 
     @classmethod

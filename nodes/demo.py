@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..objectives.demo import DemoScore
 from ..objectives.features.demo import DemoFeatures, load_tower
 from .inputs import read_target, target_input, weight_input
+from .node import Node
 from .sockets import Features, objective_output
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo"
@@ -25,7 +26,7 @@ PROMPTS = (
 NOTHING = "(nothing)"  # the last row of the table: the empty prompt
 
 
-class LoadDemo(io.ComfyNode):
+class LoadDemo(Node):
     """The shipped model, through the host's own loaders."""
 
     @classmethod
@@ -87,7 +88,7 @@ def drop_zeros(layers: nn.Sequential) -> None:
                     narrow(conv, kept)
 
 
-class DemoPrompt(io.ComfyNode):
+class DemoPrompt(Node):
     """A row of the shipped table of prompt embeddings."""
 
     @classmethod
@@ -117,7 +118,7 @@ class DemoPrompt(io.ComfyNode):
         return io.NodeOutput([[table["context"][row].float(), {"pooled_output": table["pooled"][row].float()}]])
 
 
-class DemoScoreNode(io.ComfyNode):
+class DemoScoreNode(Node):
     """The shipped classifier as an objective of quality."""
 
     @classmethod

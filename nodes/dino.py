@@ -9,10 +9,11 @@ from comfy_api.v0_0_2 import io
 from ..objectives.features import dino, dreamsim
 from .inputs import chunk_input, precision_input
 from .networks import dtype, folders, progress
+from .node import Node
 from .sockets import features_output
 
 
-class DINOFeaturesNode(io.ComfyNode):
+class DINOFeaturesNode(Node):
     """Patch tokens or class token of DINOv2 or DINOv3."""
 
     @classmethod
@@ -61,7 +62,7 @@ class DINOFeaturesNode(io.ComfyNode):
         return io.NodeOutput(dino.DINOFeatures(network, model, tokens, size, chunk))
 
 
-class DreamSimFeaturesNode(io.ComfyNode):
+class DreamSimFeaturesNode(Node):
     """The embedding of the package dreamsim."""
 
     @classmethod

@@ -9,10 +9,11 @@ from comfy_api.v0_0_2 import io
 from ..objectives.diversity import Diversity
 from ..objectives.statistics import STATISTICS
 from .inputs import read_target, target_input, weight_input
+from .node import Node
 from .sockets import Features, objective_output
 
 
-class DiversityNode(io.ComfyNode):
+class DiversityNode(Node):
     """Features and a statistic of their similarities."""
 
     @classmethod

@@ -6,10 +6,11 @@ from comfy_api.v0_0_2 import io
 
 from ..objectives.features.colour import RANGES, ColourFeatures, Space
 from ..objectives.features.latent import LatentFeatures
+from .node import Node
 from .sockets import features_output
 
 
-class ColorFeaturesNode(io.ComfyNode):
+class ColorFeaturesNode(Node):
     """A soft joint histogram of colours."""
 
     @classmethod
@@ -44,7 +45,7 @@ class ColorFeaturesNode(io.ComfyNode):
         return io.NodeOutput(ColourFeatures(space=color_space, bins=bins))
 
 
-class LatentFeaturesNode(io.ComfyNode):
+class LatentFeaturesNode(Node):
     """Pooled latents."""
 
     @classmethod

@@ -13,11 +13,12 @@ from comfy_api.v0_0_2 import io
 
 from ..noise import files
 from .latents import FixedNoise, noise_for, parts
+from .node import Node
 
 SUFFIX = ".safetensors"
 
 
-class SaveNoise(io.ComfyNode):
+class SaveNoise(Node):
     """Writes noise with what made it to the output folder."""
 
     @classmethod
@@ -87,7 +88,7 @@ def described(noise: Any) -> dict[str, Any] | None:
     return spectrum if spectrum is None or isinstance(spectrum, dict) else asdict(spectrum)
 
 
-class LoadNoise(io.ComfyNode):
+class LoadNoise(Node):
     """Reads noise that Save Noise wrote, from the input or output folder."""
 
     @classmethod

@@ -8,10 +8,11 @@ from comfy_api.v0_0_2 import io
 
 from ..objectives.guards import DetailGuard
 from .inputs import read_target, target_input, weight_input
+from .node import Node
 from .sockets import Objective
 
 
-class DetailGuardNode(io.ComfyNode):
+class DetailGuardNode(Node):
     """Detail no poorer than in the starting pictures."""
 
     @classmethod

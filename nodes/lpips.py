@@ -10,10 +10,11 @@ from ..objectives.diversity import Diversity
 from ..objectives.features.lpips import NETWORKS, LPIPSFeatures, load_lpips
 from .inputs import chunk_input, precision_input, read_target, target_input, weight_input
 from .networks import dtype, folders, progress
+from .node import Node
 from .sockets import objective_output
 
 
-class LPIPSNode(io.ComfyNode):
+class LPIPSNode(Node):
     """The mean over pairs on LPIPS features."""
 
     @classmethod

@@ -16,13 +16,14 @@ from ..objectives.features.base import Features
 from ..objectives.objective import Objective, Score
 from . import sockets
 from .networks import patchers
+from .node import Node
 from .plots import COLOURS, figure_to_image, label_axes, new_figure
 
 LEGIBLE = 16  # up to so many pictures are shown on the diagonal
 WRITTEN = 8  # up to so many have their distances written into the plot
 
 
-class MeasureNode(io.ComfyNode):
+class MeasureNode(Node):
     """Scores of pictures, alone or beside those of pictures before."""
 
     @classmethod

@@ -56,7 +56,12 @@ class Monitor:
         sheet = contact_sheet([*self.finished, *images])
         self.bar.update_absolute(self.count, self.total, (FORMAT, sheet, SIDE) if sheet else None)
         if self.node_id is not None:
-            from server import PromptServer
-
-            PromptServer.instance.send_progress_text(text, self.node_id)
+            write(text, self.node_id)
         comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def write(text: str, node_id: str) -> None:
+    """Text in a node, in place of what was written there before."""
+    from server import PromptServer
+
+    PromptServer.instance.send_progress_text(text, node_id)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..noise.coloured import ALPHA_LIMIT, SPECTRA, Spectrum
 from .latents import ColouredNoise, Samples, filled, joined, noise_for, parts
+from .node import Node
 
 
-class PinkNoise(io.ComfyNode):
+class PinkNoise(Node):
     """White noise with more or less of the low frequencies."""
 
     @classmethod
@@ -93,7 +94,7 @@ class PinkNoise(io.ComfyNode):
         return io.NodeOutput(ColouredNoise(seed, Spectrum(spectrum, alpha, low, high, time)))
 
 
-class NoiseToLatent(io.ComfyNode):
+class NoiseToLatent(Node):
     """Noise as the LATENT that KSampler (Advanced) starts from."""
 
     @classmethod

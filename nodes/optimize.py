@@ -29,6 +29,7 @@ from .latents import FixedNoise, noise_for
 from .measure import to_pictures
 from .monitor import Monitor, to_images
 from .networks import patchers
+from .node import Node
 
 STOP, KEEP = "stop the graph", "keep the best"
 AS_SET = "as set here"
@@ -36,7 +37,7 @@ DEFAULT = Settings()
 NO_VAE = "Noise Optimize has no pictures: wire a VAE to its vae."
 
 
-class NoiseOptimize(io.ComfyNode):
+class NoiseOptimize(Node):
     """Optimises noise so that the objective rises."""
 
     @classmethod

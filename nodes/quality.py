@@ -11,6 +11,7 @@ from ..objectives.quality import PREFERENCES, aesthetic, clip_score, preference
 from .clip import model_input, other_model_input
 from .inputs import chunk_input, precision_input, read_target, target_input, weight_input
 from .networks import dtype, folders, progress
+from .node import Node
 from .sockets import objective_output
 
 CATEGORY = "noise optimize/objectives"
@@ -21,7 +22,7 @@ def prompt_input() -> io.String.Input:
     return io.String.Input("prompt", multiline=True, tooltip=tooltip)
 
 
-class CLIPScoreNode(io.ComfyNode):
+class CLIPScoreNode(Node):
     """Cosine of picture and prompt."""
 
     @classmethod
@@ -60,7 +61,7 @@ class CLIPScoreNode(io.ComfyNode):
         return io.NodeOutput(clip_score(clip, prompt, weight, read_target(target)))
 
 
-class PreferenceNode(io.ComfyNode):
+class PreferenceNode(Node):
     """HPSv2.1 or PickScore."""
 
     @classmethod
@@ -104,7 +105,7 @@ class PreferenceNode(io.ComfyNode):
         return io.NodeOutput(objective)
 
 
-class AestheticNode(io.ComfyNode):
+class AestheticNode(Node):
     """LAION's linear head on CLIP ViT-L/14."""
 
     @classmethod

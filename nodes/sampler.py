@@ -7,9 +7,10 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from .host.wires import MEMORY, DifferentiableSampler
+from .node import Node
 
 
-class NoiseOptimizeDifferentiableSampler(io.ComfyNode):
+class NoiseOptimizeDifferentiableSampler(Node):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

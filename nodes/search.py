@@ -20,11 +20,12 @@ from .host.session import Session, run_in_session
 from .latents import FixedNoise, noise_for
 from .monitor import Monitor, to_images
 from .networks import patchers
+from .node import Node
 
 NO_VAE = "Noise Search has no pictures: wire a VAE to its vae."
 
 
-class NoiseSearch(io.ComfyNode):
+class NoiseSearch(Node):
     """Draws candidates, scores them cheaply, keeps a few."""
 
     @classmethod

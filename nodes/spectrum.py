@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..noise.spectrum import band_shares, frequencies, radial_spectrum, spatial_size
 from .latents import noise_for, sizes
+from .node import Node
 from .plots import COLOURS, GREY, figure_to_image, label_axes, new_figure
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ BANDS = ("low", "mid", "high")
 FLOOR = 1e-4  # of white noise's power: what is drawn for frequencies without power
 
 
-class NoiseSpectrum(io.ComfyNode):
+class NoiseSpectrum(Node):
     """Radial power spectrum of noise, with the shares of the low, mid and high third."""
 
     @classmethod

@@ -109,6 +109,13 @@ class Frontend:
         self.page.wait_for_function(count, arg=title)
         return self.page.evaluate(count, title)
 
+    def look_at(self, title: str) -> None:
+        """Bring a node into the middle of the window, large enough to read."""
+        self.page.evaluate(
+            f"title => {{ {NODE} app.canvas.ds.scale = 0.9; app.canvas.centerOnNode(node(title)) }}", title
+        )
+        self.page.wait_for_timeout(500)
+
     def show_all(self) -> None:
         """Fit the graph into the window: a node loads its pictures when it is in sight."""
         self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
