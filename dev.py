@@ -1,4 +1,4 @@
-"""The developer's one command, on every system: `python dev.py test`, `lint`, `demo` or `bench`.
+"""The developer's one command, on every system: `python dev.py test`, `lint`, `types`, `demo` or `bench`.
 
 The first run makes `.venv` and, for what runs in it, finds or installs ComfyUI (COMFYUI_PATH, else ~/comfy/ComfyUI);
 later runs start at once. What follows the task goes to it: `python dev.py test tests/maths -k pink`.
@@ -136,10 +136,10 @@ def asked(arguments: Sequence[str]) -> list[Path]:
 
 
 def needs_host(task: str, arguments: Sequence[str]) -> bool:
-    """Whether ComfyUI is run: by all but lint and the tests of the maths."""
+    """Whether ComfyUI is run: by all but lint, types and the tests of the maths."""
     free = [ROOT / path for path in HOST_FREE]
     tests_maths = all(any(path.is_relative_to(each) for each in free) for path in asked(arguments))
-    return task != "lint" and not (task == "test" and tests_maths)
+    return task not in ("lint", "types") and not (task == "test" and tests_maths)
 
 
 def needs_browser(arguments: Sequence[str]) -> bool:
@@ -159,15 +159,19 @@ def find_chromium() -> str:
 
 
 def lint(*arguments: str) -> None:
-    """Ruff on everything, mypy on the host-free half, under its real package name whatever the clone is called."""
-    python = python_of(ENVIRONMENT)
-    run(python, "-m", "ruff", "check", *(arguments or (".",)))
-    run(python, "-m", "ruff", "format", "--check", *(arguments or (".",)))
+    """Ruff on everything or on the files named, and types."""
+    for check in (("check",), ("format", "--check")):
+        run(python_of(ENVIRONMENT), "-m", "ruff", *check, *(arguments or (".",)))
+    types()
+
+
+def types() -> None:
+    """Mypy on the host-free half, under its real package name whatever the clone is called."""
     if not (ALIAS / "noise_optimize").exists():
         ALIAS.mkdir(parents=True, exist_ok=True)
         comfyui.link(ROOT, ALIAS / "noise_optimize")
     packages = [word for half in ("noise", "objectives") for word in ("-p", f"noise_optimize.{half}")]
-    run(python, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *packages, cwd=ALIAS)
+    run(python_of(ENVIRONMENT), "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *packages, cwd=ALIAS)
 
 
 def test(*arguments: str) -> None:
@@ -197,7 +201,7 @@ def say(what: str) -> None:
     print(f"== {what}", flush=True)
 
 
-TASKS = {"test": test, "lint": lint, "demo": demo, "bench": bench}
+TASKS = {"test": test, "lint": lint, "types": types, "demo": demo, "bench": bench}
 
 
 def main() -> int:

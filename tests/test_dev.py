@@ -15,6 +15,7 @@ SPEC.loader.exec_module(dev)
     "task, words, host, browser",
     [
         ("lint", "", False, True),
+        ("types", "", False, True),
         ("demo", "", True, True),
         ("bench", "import_time", True, True),
         ("test", "", True, True),

@@ -77,3 +77,9 @@ def test_no_except_swallows_a_cancel(file):
 def test_the_maths_never_imports_the_host(file):
     host = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}
     assert not imports(ast.parse(file.read_text(encoding="utf-8"))) & host
+
+
+def test_what_contributing_names_is_where_it_says():
+    words = re.findall(r"`([\w/]+(?:/|\.\w+))`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    beside = {file.name for half in HALVES for file in (ROOT / half).glob("*.py")}  # named in the row of their folder
+    assert words and not [word for word in words if not (ROOT / word).exists() and word not in beside]
