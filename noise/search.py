@@ -2,6 +2,9 @@
 
     value(S) = mean_{i in S} q_i + lambda * mean_{i < j in S} d_ij
 
+The published value has sums in place of the means, so its weight of a pair, mu = 1.5, is lambda = mu (K - 1) / 2 here:
+2.25 for K = 4. Means keep the balance whatever the number kept.
+
 The published solver of this quadratic integer programme is a commercial one. Greedy picks are improved by the best
 swap of one chosen for one not chosen until no swap helps, from every candidate as the first pick, so the value never
 is less than greedy's.
@@ -10,14 +13,13 @@ is less than greedy's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 # Scores the candidates of these indices after so many steps of the sampler: quality (n,), distances (n, n).
 Predict = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-SPARE = 1.75  # 7 of 64 candidates are kept for the last step, where 4 are wanted (FLUX.1 schnell, published schedule)
 
 
 def value(chosen: Sequence[int], quality: Tensor, distance: Tensor, weight: float) -> float:
@@ -28,25 +30,39 @@ def value(chosen: Sequence[int], quality: Tensor, distance: Tensor, weight: floa
     return float(quality[index].mean() + weight * pairs)
 
 
-def greedy(quality: Tensor, distance: Tensor, keep: int, weight: float, first: int | None = None) -> list[int]:
-    """Adds, one by one, the candidate that raises the value most; starts from `first`, or from the best quality."""
+def greedy(
+    quality: Tensor, distance: Tensor, keep: int, weight: float, first: int | None = None, places: Tensor | None = None
+) -> list[int]:
+    """Adds, one by one, the candidate that raises the value most; starts from `first`, or from the best quality.
+
+    places: see `select`.
+    """
     unary, pair = _coefficients(quality, distance, keep, weight)
-    chosen = [int(unary.argmax()) if first is None else first]
+    places = torch.zeros(len(unary), dtype=torch.long) if places is None else places
+    free = torch.full((int(places.max()) + 1,), -(-keep // (int(places.max()) + 1)))
+    chosen: list[int] = []
+    gain = unary.clone()
     while len(chosen) < keep:
-        gain = unary + pair[:, chosen].sum(1)
+        best = int(gain.argmax()) if chosen or first is None else first
+        chosen.append(best)
+        free[places[best]] -= 1
+        gain = (unary + pair[:, chosen].sum(1)).masked_fill(free[places] == 0, -math.inf)
         gain[chosen] = -math.inf
-        chosen.append(int(gain.argmax()))
     return chosen
 
 
-def swap(chosen: list[int], quality: Tensor, distance: Tensor, weight: float) -> list[int]:
-    """Exchanges the pair of one chosen and one other that helps most, until none helps."""
+def swap(
+    chosen: list[int], quality: Tensor, distance: Tensor, weight: float, places: Tensor | None = None
+) -> list[int]:
+    """Exchanges the pair of one chosen and one other, of the same place, that helps most, until none helps."""
     unary, pair = _coefficients(quality, distance, len(chosen), weight)
     chosen = list(chosen)
     while len(chosen) < len(unary):
         gain = unary + pair[:, chosen].sum(1)
         change = gain[None] - gain[chosen][:, None] - pair[chosen]  # (K, N): out with the row, in with the column
         change[:, chosen] = -math.inf
+        if places is not None:
+            change.masked_fill_(places[chosen][:, None] != places, -math.inf)
         best = int(change.argmax())
         if change.flatten()[best] <= 1e-12:
             break
@@ -54,48 +70,67 @@ def swap(chosen: list[int], quality: Tensor, distance: Tensor, weight: float) ->
     return chosen
 
 
-def select(quality: Tensor, distance: Tensor, keep: int, weight: float = 1.0) -> list[int]:
+def select(
+    quality: Tensor, distance: Tensor, keep: int, weight: float = 1.0, places: Tensor | None = None
+) -> list[int]:
     """The indices of `keep` candidates, ascending: the best of greedy with swaps over all first picks.
 
-    Raises ValueError where `keep` is not within 1..N or a score is not finite.
+    A candidate with a score that is not finite is taken only where there is no other.
+    places: (N,) which of the places 0 .. P-1 each candidate is for; the same number is chosen for each, and keep is a
+        multiple of P. None: it does not matter.
+    Raises ValueError where `keep` is not within 1..N, a place has too few candidates, or all of them are broken.
 
-    >>> quality = torch.tensor([0.9, 0.8, 0.7])
-    >>> distance = torch.tensor([[0.0, 0.1, 0.6], [0.1, 0.0, 0.5], [0.6, 0.5, 0.0]])
-    >>> select(quality, distance, keep=2)  # the second best looks like the best
-    [0, 2]
+    >>> select(torch.tensor([0.1, 0.9, 0.5, 0.8]), torch.zeros(4, 4), keep=2)
+    [1, 3]
     """
     count = len(quality)
     if not 1 <= keep <= count:
         raise ValueError(f"keep is {keep} of {count} candidates; set 1 to {count}.")
-    if not (quality.isfinite().all() and distance.isfinite().all()):
-        raise ValueError("A candidate has a score of NaN or infinity; look at the sampler and the objective.")
-    quality, distance = quality.detach().double().cpu(), distance.detach().double().cpu()
-    starts = (greedy(quality, distance, keep, weight, first) for first in (None, *range(count)))
+    if places is not None and keep > (fewest := int(places.bincount().min())) * (kinds := int(places.max()) + 1):
+        raise ValueError(f"keep is {keep}, and one of {kinds} places has only {fewest} candidates; raise candidates.")
+    quality, distance = (scores.detach().double().cpu() for scores in (quality, distance))
+    quality, distance = _worst_where_broken(quality, distance, weight)
+    starts = (greedy(quality, distance, keep, weight, first, places) for first in (None, *range(count)))
     best = max(
-        (swap(start, quality, distance, weight) for start in starts),
+        (swap(start, quality, distance, weight, places) for start in starts),
         key=lambda chosen: value(chosen, quality, distance, weight),
     )
     return sorted(best)
 
 
-def schedule(candidates: int, keep: int, steps: int) -> list[tuple[int, int]]:
-    """(steps of the sampler, candidates kept after them): after one step SPARE x keep remain, after all `keep` do.
-
-    64 candidates, 4 wanted, 4 steps: 7 after the first, 4 after the last. Long schedules prune once more half-way.
-    """
-    spare = min(candidates, math.ceil(SPARE * keep))
-    rounds = [(1, spare)] if steps > 1 and spare < candidates else []
-    if steps > 7 and candidates > 4 * spare:
-        rounds = [(1, 2 * spare), (steps // 2, spare)]
-    return [*rounds, (steps, keep)]
-
-
-def search(predict: Predict, candidates: int, keep: int, steps: int, weight: float = 1.0) -> list[int]:
-    """The indices of the candidates that are left after every round of `schedule`, ascending."""
+def search(
+    predict: Predict,
+    candidates: int,
+    rounds: Iterable[tuple[int, int]],
+    weight: float = 1.0,
+    places: Tensor | None = None,
+) -> list[int]:
+    """The indices of the candidates that are left after every round, ascending; rounds: see noise/schedules.py."""
     left = torch.arange(candidates)
-    for until, remain in schedule(candidates, keep, steps):
-        left = left[select(*predict(left, until), remain, weight)]
+    for until, remain in rounds:
+        quality, distance = predict(left, until)
+        left = left[select(quality, distance, remain, weight, None if places is None else places[left])]
     return left.tolist()
+
+
+def broken(quality: Tensor, distance: Tensor) -> Tensor:
+    """(N,) which candidates have a score of NaN or infinity, of their own or beside one that is not broken itself."""
+    bad, lost = ~quality.isfinite(), ~distance.isfinite()
+    while (count := (lost & ~bad & ~bad[:, None]).sum(dim=1)).any():
+        bad[count.argmax()] = True
+    return bad
+
+
+def _worst_where_broken(quality: Tensor, distance: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """The same scores with those of broken candidates so low that every other set has a higher value."""
+    bad = broken(quality, distance)
+    if bad.all():
+        raise ValueError(
+            "All candidates have scores of NaN or infinity: look at the sampler, the VAE and the objective."
+        )
+    distance = distance.masked_fill(bad | bad[:, None], 0.0)
+    span = quality[~bad].max() - quality[~bad].min() + 2 * abs(weight) * distance.abs().max()
+    return quality.masked_fill(bad, float(quality[~bad].min() - len(quality) * (span + 1))), distance
 
 
 def _coefficients(quality: Tensor, distance: Tensor, keep: int, weight: float) -> tuple[Tensor, Tensor]:
