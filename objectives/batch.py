@@ -16,7 +16,7 @@ LATENTS, PICTURES = "latents", "pictures"
 
 
 class BrokenSamples(ValueError):
-    """Samples of a batch in which there is nothing to measure. samples: (B,) bool, which ones."""
+    """Some samples have features that are not finite or all zero. samples: (B,) bool, which ones."""
 
     def __init__(self, message: str, samples: Tensor) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class Batch:
         return 0 if tensor is None else tensor.shape[0]
 
     def detach(self) -> Batch:
-        """The same batch without its graph, with what was seen in it."""
+        """The same batch without its graph; features that were computed for it are kept."""
         batch = Batch(*(None if t is None else t.detach() for t in (self.latents, self.pictures)))
         batch._seen.update({(extractor, False): seen.detach() for (extractor, _), seen in self._seen.items()})
         return batch
@@ -51,7 +51,7 @@ class Batch:
         return torch.stack([~t.isfinite().flatten(1).all(dim=1).to(tensors[0].device) for t in tensors]).any(dim=0)
 
     def replaced(self, samples: Tensor, other: Batch) -> Batch:
-        """This batch with the samples (B,) of another where the mask is true; they carry no gradient to this one."""
+        """This batch, with samples of another batch where `samples` (B,) is true; no gradient flows through those."""
 
         def chosen(mine: Tensor | None, theirs: Tensor | None) -> Tensor | None:
             if mine is None or theirs is None:
@@ -69,7 +69,7 @@ class Batch:
         return found
 
     def features(self, extractor: Features) -> Tensor:
-        """(B, P, D) what `extractor` sees in this batch, computed once however many objectives ask."""
+        """(B, P, D) the features of this batch, computed once however many objectives ask for them."""
         key = (extractor, torch.is_grad_enabled())
         if key not in self._seen:
             self._seen[key] = extractor(self.get(extractor.source))

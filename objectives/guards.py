@@ -20,9 +20,9 @@ QUIET = 0.01  # contrast below 2.5 of 255 levels is as good as none
 class DetailGuard(Objective):
     """For each picture, its detail as a share of its starting picture's: 1 is as much, 0 none; target 1.
 
-    Detail is the poorer of two: sharpness, the amplitude of what a 3 x 3 blur takes away, which blur lowers; and
-    local contrast, the geometric mean over windows of the standard deviation within, which flat areas lower although
-    the rest be sharp. Both are of luminance and blind to what the picture shows.
+    Detail is the poorer of two shares. Sharpness is the amplitude of what a 3 x 3 blur takes away: blurring lowers it.
+    Local contrast is the geometric mean, over windows, of the standard deviation within a window: flat areas lower it
+    even where the rest is sharp. Both are measured on luminance and do not depend on what the picture shows.
 
     >>> start = Batch(pictures=torch.eye(32).expand(1, 3, 32, 32))
     >>> flat = Batch(pictures=torch.full((1, 3, 32, 32), 0.5))

@@ -18,8 +18,8 @@ TEMPERATURE = 0.1  # InfoNCE on unit vectors, as in SimCLR (arXiv 2002.05709, ta
 def kernel(features: Tensor) -> Tensor:
     """(B, B) float64 on the CPU: K_ij = mean over the P places of <phi_i, phi_j>.
 
-    features: (B, P, D) of unit length along D. B x B numbers are next to nothing: on the CPU they have double precision
-    and an eigensolver whatever the accelerator.
+    features: (B, P, D) of unit length along D. The matrix is small; on the CPU it has double precision and an
+    eigensolver, whatever the accelerator.
     """
     rows = features.flatten(1)
     return (rows @ rows.T / features.shape[1]).cpu().double()

@@ -1,7 +1,8 @@
-"""The gradient of a layer with a passing weight: one that is brought to the device, cast or patched for each call.
+"""Layers whose weight exists only during the call: it is brought to the device, cast or patched for each call anew.
 
-Autograd would keep the weight until the backward pass, and with it a second copy of the network; an offloading host may
-overwrite it before. An affine layer needs neither weight nor input kept: its Jacobian is the same everywhere.
+Autograd would save these temporary weights until the backward pass. All layers together, that is a second copy of the
+network; and a host that offloads may have written something else into their memory by then. An affine layer, A x + b,
+needs nothing saved: its derivative A does not depend on x, so the backward pass can call the layer again, at zero.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from .recompute import autocast_like
 
 
 def affine(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
-    """function(input), whose graph keeps no tensor: the backward pass calls function again, at zero.
+    """function(input), with a graph that saves no tensor: the backward pass calls function again, at zero.
 
-    function: affine in its input, of any shape: it gives A input + b, with the same A each time it is called.
+    function: affine in its input, which may be of any shape: it returns A input + b, with the same A in each call.
     """
     if torch.is_grad_enabled() and input.requires_grad:
         return _Affine.apply(function, input)

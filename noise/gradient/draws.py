@@ -1,4 +1,4 @@
-"""Networks that draw random numbers: where torch's generators stood before they did, to have the same drawn again."""
+"""Networks that draw random numbers: the state of torch's generators is kept, so that they draw the same ones again."""
 
 from __future__ import annotations
 

@@ -13,10 +13,11 @@ from torch import Tensor
 class Writes:
     """Lets a function write in place into tensors that autograd saved, at the price of one copy of each.
 
-    writes(function, *tensors) is function(*tensors) with a graph that is right. Which of the saved tensors are written
-    into later is learnt by running the function, once more if there are any, and remembered: `copied` are their places
-    in the order of saving. (torch's allow_mutation_on_saved_tensors watches every operation instead, which on small
-    shapes takes several times as long as the network.)
+    writes(function, *tensors) is function(*tensors) with a correct graph. The first call finds out which of the saved
+    tensors the function later writes into; if there are any, it runs again and has autograd save copies of these. They
+    are remembered for further calls: `copied` holds their numbers in the order of saving. (torch's own
+    allow_mutation_on_saved_tensors watches every operation instead, which takes several times as long as a small
+    network itself.)
     """
 
     copied: set[int] = field(default_factory=set)

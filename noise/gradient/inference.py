@@ -28,7 +28,7 @@ OPAQUE = (
 
 
 def normal(tensor: Tensor) -> Tensor:
-    """A tensor on the same storage that autograd may save; a Parameter stays one, without asking for a gradient.
+    """A tensor on the same storage that autograd may save; a Parameter remains one, but requires no gradient.
 
     Call it outside inference mode. Subclasses of Tensor other than Parameter are returned as they are.
     """
@@ -44,7 +44,10 @@ def normal(tensor: Tensor) -> Tensor:
 
 
 def _has_version(tensor: Tensor) -> bool:
-    """Whether autograd may save it. One made in inference mode and moved outside it says no more that it is one."""
+    """Whether autograd may save it: only tensors made in inference mode have no version counter.
+
+    `is_inference()` does not tell: it is false for such a tensor once its data was moved or cast, as `module.to` does.
+    """
     try:
         return tensor._version >= 0
     except RuntimeError:
@@ -53,7 +56,7 @@ def _has_version(tensor: Tensor) -> bool:
 
 @contextmanager
 def normal_tensors(*roots: Any, depth: int = 2) -> Iterator[None]:
-    """Within it, tensors below roots that were made in inference mode, or ask for a gradient, are `normal`.
+    """Within it, tensors below roots that were made in inference mode, or require a gradient, are `normal`.
 
     Looks into modules, dicts, lists, and into other objects `depth` levels deep. Afterwards the same tensor objects
     are back where they were, unless something else has taken the place meanwhile.

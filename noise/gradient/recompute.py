@@ -1,8 +1,8 @@
 """Exact gradients of a batched network in bounded memory: run it without a graph, recompute it in the backward pass.
 
-`recompute` is gradient checkpointing (Chen et al., arXiv 1604.06174) with three differences that diffusion networks ask
-for: it walks the batch chunk by chunk, so that memory does not grow with the batch; the network may write in place into
-tensors that autograd saved; and what the network answers the second time is compared with what it answered the first.
+`recompute` is gradient checkpointing (Chen et al., arXiv 1604.06174) with three differences that diffusion networks
+need: it goes through the batch chunk by chunk, so that memory does not grow with the batch; the network may write in
+place into tensors that autograd saved; and its second output can be compared with its first.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .draws import Draws
 from .in_place import Writes, unchanged
 from .scale import scaled_vjp
 
-# What a network maps to: one tensor; or that and what its answers are compared by, each (B, ...).
+# What a network returns: its output; or the output and a second tensor to compare two calls by, each (B, ...).
 Answer: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
-# Relative difference, in norm, up to which two answers of a network are the same answer. Kernels chosen for another
-# batch size sum in another order; on a GPU convolutions in float32 multiply in TF32.
+# Relative difference, in norm, up to which two calls of a network count as having returned the same. Kernels chosen for
+# another batch size sum in another order; on a GPU, convolutions in float32 multiply in TF32.
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
@@ -33,14 +33,14 @@ TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-3, torch.float16: 1e-2, tor
 class MemoryBudget:
     """How many samples to recompute at once: as many as fit `limit` bytes of saved activations.
 
-    per_sample is measured on the first sample that comes by, in bytes; None until then.
+    per_sample: bytes for one sample, measured on the first one; None until then.
     """
 
     limit: int
     per_sample: int | None = None
 
     def chunk(self, batch: int) -> int:
-        """The chunk for a batch, evened out over the chunks; 1 until a sample has been measured."""
+        """Samples in each chunk of a batch, as even as can be; 1 until a sample has been measured."""
         if not (self.per_sample and batch):
             return 1
         largest = max(1, min(batch, self.limit // self.per_sample))
@@ -48,7 +48,7 @@ class MemoryBudget:
 
 
 class RecomputationError(RuntimeError):
-    """A network that answered differently when it was asked again: its gradient would be wrong."""
+    """A network that returned something else when it was called again: its gradient would be wrong."""
 
 
 def recompute(
@@ -60,15 +60,15 @@ def recompute(
 ) -> Tensor:
     """function(*tensors), whose graph is not kept but recomputed in the backward pass, chunk by chunk.
 
-    function: maps tensors to one tensor (B, ...), sample by sample, and gives the same values each time it is called:
-        it keeps no state. Random numbers that it draws from torch's global generators are drawn alike for each chunk
-        and again in the backward pass, so they must not be drawn sample by sample, unless chunk is None. It may write
-        in place. It may contain other `recompute` calls. It may give a second tensor, which is not differentiated.
-    tensors: each (B, ...), aligned along the batch. Those that ask for no gradient get none.
+    function: maps tensors to one tensor (B, ...), each sample on its own, and returns the same values in each call: it
+        keeps no state. Random numbers from torch's global generators are drawn alike for each chunk and once more in
+        the backward pass, so they must not differ between samples, unless chunk is None. It may write in place, and may
+        contain other `recompute` calls. A second tensor that it returns serves `verify` alone and has no gradient.
+    tensors: each (B, ...), aligned along the batch. Those that require no gradient get none.
     chunk: samples at once; None for the whole batch (then function may mix samples); a MemoryBudget to fit memory.
-    verify: raise RecomputationError if the recomputed values are not those of the forward pass, within TOLERANCES;
-        compared is the second tensor that function gives, if it gives two.
-    writes: what is known of in-place writes of function; hand the same object to each call of one network.
+    verify: raise RecomputationError where the values recomputed are not those of the forward pass, within TOLERANCES:
+        those of the second tensor if function returns two.
+    writes: what is known of in-place writes of function; pass the same object to each call of one network.
     """
     if isinstance(chunk, int) and chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be at least 1.")
@@ -128,9 +128,10 @@ def in_chunks(
     known: tuple[Tensor, Tensor] | None = None,
     draws: Draws | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What function maps tensors to, and what its answers are compared by, chunk by chunk; see `recompute`.
+    """The output of function, and what to compare it by, computed chunk by chunk; see `recompute`.
 
-    known: this for the first samples, if it has been computed already. draws: where each chunk draws from; None: here.
+    known: both for the first samples, where they have been computed already. draws: the state of the random generators
+    that each chunk starts from; None for the present one.
     """
     function = (draws or Draws(*tensors)).before(function)
     parts, done = [], 0
@@ -162,7 +163,7 @@ def saved_bytes(function: Callable[..., Answer], *tensors: Tensor) -> tuple[tupl
 
 
 def _on_copies(function: Callable[..., Answer]) -> Callable[..., tuple[Tensor, Tensor]]:
-    """function, free to write into its inputs: they are copies, in the graph of those that ask for a gradient."""
+    """function, free to write into its inputs: they are copies, through which the gradient passes."""
     return lambda *tensors: _pair(function(*(t.clone() for t in tensors)))
 
 
@@ -182,7 +183,7 @@ def autocast_like(device_type: str) -> Callable[[], AbstractContextManager[Any]]
 
 
 def same(answer: Tensor, expected: Tensor) -> bool:
-    """Whether two answers (B, ...) of a network are one within TOLERANCES; what is not finite is not compared."""
+    """Whether two outputs (B, ...) of a network agree within TOLERANCES; values that are not finite are left out."""
     if answer.shape != expected.shape:
         return False
     finite = torch.isfinite(expected)
