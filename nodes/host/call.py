@@ -17,10 +17,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ...noise.gradient.in_place import Writes
 from ...noise.gradient.recompute import recompute, same
 from ...noise.gradient.scale import rescaled
+from .caches import forgetful
 from .controlnets import Deferred
 from .hooks import hooks_in_force
 from .kernels import differentiable
 from .memory import Memory
+from .wires import one_video
 
 
 @dataclass(eq=False)
@@ -91,7 +93,7 @@ class ModelCalls:
         tensors = [i for i, leaf in enumerate(leaves) if varies(leaf, len(x)) and id(leaf) not in shared]
         layers = len(options.get("cond_or_uncond", (0,)))
         divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
-        divisible = divisible and (deferred is None or deferred.divisible)
+        divisible = divisible and (deferred is None or deferred.divisible) and not one_video(executor.class_obj)
         this = Call(executor, leaves, options, deferred, hooks_in_force(executor.class_obj.current_patcher))
         self.held.add(this)
         wanted = [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors]
@@ -104,7 +106,7 @@ class ModelCalls:
             x, t, conds = tree_unflatten(filled, tree)
             concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
             this.hooks()
-            with differentiable() as options_for:
+            with differentiable() as options_for, forgetful(this.executor.class_obj.diffusion_model):
                 control = this.deferred(options_for, *control) if this.deferred else control
                 output = this.executor(x, t, concat, crossattn, control, options_for(this.options), **conds)
             return rows_of(output, layers) if divisible else output

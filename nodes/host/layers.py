@@ -7,13 +7,17 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
 from comfy.controlnet import ControlLoraOps
+from comfy.text_encoders import llama
 from torch import Tensor, nn
 
 from ...noise.gradient.affine import affine
+from ...noise.gradient.in_place import OutAsWrite
 from ...noise.gradient.recompute import recompute
 
 CONTROL_LORA = (ControlLoraOps.Linear, ControlLoraOps.Conv2d)
+LANGUAGE = (llama.TransformerBlock, llama.TransformerBlockGemma2)  # HiDream-O1 samples pictures with them
 AFFINE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, *CONTROL_LORA)
 
 
@@ -24,13 +28,15 @@ def casting(networks: Iterable[nn.Module]) -> Iterator[None]:
     Where a model is loaded in part, patched on the fly, or stored in fewer bits, the host's layers cast their weight in
     `forward_comfy_cast_weights`, those of a Control-LoRA in `forward`, and drop it. A graph would hold the copies, and
     so the whole model that did not fit; with asynchronous offloading they lie in buffers that other layers overwrite.
-    So the backward pass casts again.
+    So the backward pass casts again. Blocks of a language model write their sum to an `out=`, which autograd refuses:
+    they write it in place.
     """
     name = "forward_comfy_cast_weights"
     modules = {id(module): module for network in networks for module in network.modules()}.values()
     with (
         overridden((module for module in modules if hasattr(module, name)), name, _cast),
         overridden((module for module in modules if isinstance(module, CONTROL_LORA)), "forward", _cast),
+        overridden((module for module in modules if isinstance(module, LANGUAGE)), "forward", _write),
     ):
         yield
 
@@ -43,6 +49,11 @@ def _cast(layer: Any, forward: Callable[..., Tensor], input: Tensor, *args: Any,
         return forward(input, *args, **kwargs)
     again = affine if isinstance(layer, AFFINE) or hasattr(layer, "in_features") else recompute
     return again(lambda x: forward(x, *args, **kwargs), input)
+
+
+def _write(layer: Any, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with OutAsWrite() if torch.is_grad_enabled() else contextlib.nullcontext():
+        return forward(*args, **kwargs)
 
 
 @contextlib.contextmanager

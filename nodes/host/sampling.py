@@ -20,7 +20,7 @@ from torch import Tensor
 from ...noise.rows import RowsOfWhole
 from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
 from .places import ROWS, WHOLE, placing
-from .wires import latent_image, sampler_name
+from .wires import latent_image, refuse_parts, sampler_name
 
 KEY = "noise_optimize"
 Sample = Callable[..., Tensor]
@@ -97,6 +97,7 @@ class Sampling:
 
     def place(self) -> str:
         """What a picture owes to its place in the batch (places.py); raises ValueError where no part can be made."""
+        refuse_parts(self.guider)
         found: list[str] = []
 
         def instead(_: Any, guider: Any, sigmas: Any, extra: Any, callback: Any, noise: Tensor, *given: Any) -> Tensor:

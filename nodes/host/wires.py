@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import comfy.k_diffusion.deis
+import comfy.model_base
 import comfy.model_patcher
 import comfy.sample
 import comfy.utils
@@ -42,6 +43,28 @@ def refuse_gradient(guider: Any, sampler: Any) -> None:
         )
     if reason := REFUSED.get(sampler_name(sampler)):
         raise ValueError(f"{reason}, so it has no exact gradient: wire another sampler, {GRADIENT_FREE}")
+    if not starts_from_noise(patcher.get_model_object("model_sampling")):
+        raise ValueError("The model starts from latent_image and never sees the noise: wire another model.")
+
+
+def starts_from_noise(model_sampling: Any) -> bool:
+    """Whether a model mixes noise into what it starts from; one that segments a video does not."""
+    with torch.enable_grad():
+        noise = torch.ones(1, 1, 1, 1, requires_grad=True)
+        return model_sampling.noise_scaling(torch.ones(1), noise, torch.zeros(1, 1, 1, 1), True).requires_grad
+
+
+def refuse_parts(guider: Any) -> None:
+    if one_video(guider.model_patcher.model):
+        raise ValueError(
+            "The model makes one video of the batch of latent_image, so that no picture of it can be made apart: raise "
+            "the batch to the whole set, or wire another model."
+        )
+
+
+def one_video(model: Any) -> bool:
+    """Whether the host's model takes the batch for the frames of one video, as Stable Video and SV3D do."""
+    return isinstance(model, comfy.model_base.SVD_img2vid)
 
 
 def latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 
 @dataclass
@@ -46,3 +48,16 @@ def unchanged(saved: tuple[Tensor, int]) -> Tensor:
     if tensor._version != version:
         raise RuntimeError("A tensor needed for the gradient was changed in place after the function had returned.")
     return tensor
+
+
+class OutAsWrite(TorchFunctionMode):
+    """Within it, `function(..., out=tensor)` is a write in place, which autograd follows; as it stands it is refused.
+
+    tensor: of the shape of the result.
+    """
+
+    def __torch_function__(self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if not isinstance(kwargs.get("out"), Tensor):
+            return function(*args, **kwargs)
+        return kwargs.pop("out").copy_(function(*args, **kwargs))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from noise_optimize.noise.gradient.in_place import Writes
+from noise_optimize.noise.gradient.in_place import OutAsWrite, Writes
 from noise_optimize.noise.gradient.inference import normal_tensors
 from noise_optimize.noise.gradient.recompute import MemoryBudget, RecomputationError, recompute, same
 from noise_optimize.noise.gradient.scale import power_of_two, rescaled
@@ -254,6 +254,28 @@ def test_the_graph_that_taught_them_is_not_kept_alive(block):
     storage = weakref.ref(block.first.weight)
     block.first = block.second = None
     assert storage() is None and kept() is not None
+
+
+def test_a_result_written_to_an_out_is_differentiated_as_the_write_it_is():
+    """Blocks of the language model in HiDream-O1 add their branch to the residual stream that way."""
+
+    def block(x):
+        y = x * 2
+        y = torch.add(y, torch.tanh(y * y), out=y)
+        return torch.add(y, y.sin(), out=y)
+
+    def plain(x):
+        y = x * 2
+        y = y + torch.tanh(y * y)
+        return y + y.sin()
+
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(RuntimeError, match="out="):
+        block(x)
+    with OutAsWrite():
+        value = Writes()(block, x)
+    torch.testing.assert_close(value, plain(x))
+    assert torch.equal(torch.autograd.grad(value.sum(), x)[0], torch.autograd.grad(plain(x).sum(), x)[0])
 
 
 def test_a_write_after_the_function_has_returned_is_an_error_not_a_wrong_gradient():
