@@ -7,7 +7,7 @@ import os
 from comfy_api.v0_0_2 import io
 
 from ..objectives.features import dino, dreamsim
-from .inputs import chunk_input, precision_input
+from .inputs import ITS_OWN, PUBLISHED, chunk_input, form_input, precision_input
 from .networks import dtype, folders, progress
 from .node import Node
 from .sockets import features_output
@@ -52,14 +52,18 @@ class DINOFeaturesNode(Node):
                 ),
                 precision_input(),
                 chunk_input(),
+                form_input("256 x 256 pixels by bilinear interpolation without filtering, whatever size says"),
             ],
             outputs=[features_output()],
         )
 
     @classmethod
-    def execute(cls, model: str, tokens: dino.Tokens, size: int, precision: str, chunk: int) -> io.NodeOutput:
-        network = dino.load_dino(model, folders(), dtype(precision), progress())
-        return io.NodeOutput(dino.DINOFeatures(network, model, tokens, size, chunk))
+    def execute(
+        cls, model: str, tokens: dino.Tokens, size: int, precision: str, chunk: int, form: str = ITS_OWN
+    ) -> io.NodeOutput:
+        published = form == PUBLISHED
+        network = dino.load_dino(model, folders(), dtype(precision), progress(), published)
+        return io.NodeOutput(dino.DINOFeatures(network, model, tokens, size, chunk, published))
 
 
 class DreamSimFeaturesNode(Node):

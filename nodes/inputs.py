@@ -71,3 +71,19 @@ def chunk_input() -> io.Int.Input:
         advanced=True,
         tooltip="Pictures that go through the network at once; fewer need less memory and give the same gradient.",
     )
+
+
+ITS_OWN, PUBLISHED = "its own", "published"
+
+
+def form_input(published: str) -> io.Combo.Input:
+    """The widget `form`: how pictures are seen. published: what is different there, for its tooltip."""
+    return io.Combo.Input(
+        "form",
+        options=[ITS_OWN, PUBLISHED],
+        default=ITS_OWN,
+        advanced=True,
+        optional=True,
+        tooltip=f"its own: pictures are prepared as the model was trained. published: {published}, to compare with the "
+        "figures of arXiv 2601.00090.",
+    )

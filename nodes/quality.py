@@ -9,7 +9,16 @@ from comfy_api.v0_0_2 import io
 from ..objectives.pretrained.clip import load_clip
 from ..objectives.quality import PREFERENCES, aesthetic, clip_score, preference
 from .clip import model_input, other_model_input
-from .inputs import chunk_input, precision_input, read_target, target_input, weight_input
+from .inputs import (
+    ITS_OWN,
+    PUBLISHED,
+    chunk_input,
+    form_input,
+    precision_input,
+    read_target,
+    target_input,
+    weight_input,
+)
 from .networks import dtype, folders, progress
 from .node import Node
 from .sockets import objective_output
@@ -41,6 +50,7 @@ class CLIPScoreNode(Node):
                 other_model_input(),
                 precision_input(),
                 chunk_input(),
+                form_input("normalized twice, as in the released code with model ViT-B-32/openai"),
             ],
             outputs=[objective_output()],
         )
@@ -55,10 +65,11 @@ class CLIPScoreNode(Node):
         other_model: str,
         precision: str,
         chunk: int,
+        form: str = ITS_OWN,
     ) -> io.NodeOutput:
         name = other_model.strip() or model
         clip = load_clip(name, folders(), dtype(precision), progress(), text=True, chunk=chunk)
-        return io.NodeOutput(clip_score(clip, prompt, weight, read_target(target)))
+        return io.NodeOutput(clip_score(clip, prompt, weight, read_target(target), published=form == PUBLISHED))
 
 
 class PreferenceNode(Node):

@@ -19,6 +19,7 @@ from .batch import PICTURES, Batch
 from .features.clip import CLIPFeatures
 from .objective import Objective
 from .pretrained.clip import Clip, load_clip, load_tower
+from .pretrained.preprocess import AS_PUBLISHED, CLIP, Preprocess
 from .pretrained.weights import Progress, Weights, locate, read
 
 
@@ -51,10 +52,20 @@ class ClipQuality(Objective):
 CLIP_SPAN = 0.2  # most pictures have a CLIP Score of 0.2 to 0.4
 
 
-def clip_score(clip: Clip, prompt: str, weight: float = 1.0, target: float | None = None) -> ClipQuality:
-    """CLIP Score: the cosine of picture and prompt (arXiv 2104.08718 multiplies it by 2.5), about 0.2 to 0.4."""
+def clip_score(
+    clip: Clip, prompt: str, weight: float = 1.0, target: float | None = None, published: bool = False
+) -> ClipQuality:
+    """CLIP Score: the cosine of picture and prompt (arXiv 2104.08718 multiplies it by 2.5), about 0.2 to 0.4.
+
+    published: as the reward `clip_b32` in the released code of arXiv 2601.00090, with ViT-B-32/openai. It normalizes
+    twice: pictures come normalized for CLIP, are taken for pictures in -1..1, cut to that and normalized again.
+    """
+    name = "CLIP Score"
+    if published:
+        size, name = clip.preprocess.size, f"{name}{AS_PUBLISHED}"
+        clip = replace(clip, preprocess=Preprocess(size, mean=CLIP[0], std=CLIP[1], clip=False, twice=True))
     direction = clip.text(prompt)
-    return ClipQuality(name="CLIP Score", clip=clip, direction=direction, weight=weight, target=target, span=CLIP_SPAN)
+    return ClipQuality(name=name, clip=clip, direction=direction, weight=weight, target=target, span=CLIP_SPAN)
 
 
 @dataclass(frozen=True)

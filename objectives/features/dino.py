@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..pretrained.networks import run, shared
-from ..pretrained.preprocess import Preprocess
+from ..pretrained.preprocess import AS_PUBLISHED, Preprocess
 from ..pretrained.weights import Progress, Weights, locate, read
 from .base import Features
 
 Tokens = Literal["patches", "class"]
+PUBLISHED_SIZE = 256
 
 
 def _row(size: str, letter: str, version: int, registers: bool = False) -> Weights:
@@ -42,29 +43,46 @@ class DINOFeatures(Features):
 
     Pictures are resized so that the shorter side has `size` pixels and both are a multiple of the patch; nothing is cut
     off. For square pictures that is timm's own transform at that size.
+
+    published: what arXiv 2601.00090 and 2508.15773 measure with, and their released code: all of a picture squeezed to
+    256 x 256 by bilinear interpolation without filtering, of which the patches leave the last 4 rows and columns out.
     """
 
-    def __init__(self, network: Any, title: str = "DINO", tokens: Tokens = "patches", size: int = 252, chunk: int = 8):
-        """network: as `load_dino` gives it. size: 252 px are 18 x 18 patches of 14. chunk: pictures at once."""
+    def __init__(
+        self,
+        network: Any,
+        title: str = "DINO",
+        tokens: Tokens = "patches",
+        size: int = 252,
+        chunk: int = 8,
+        published: bool = False,
+    ):
+        """network: as `load_dino` gives it, with the same `published`. size: 252 px are 18 x 18 patches of 14; not
+        asked for where published. chunk: pictures at once."""
         from timm.data import resolve_model_data_config
 
         config, patch = resolve_model_data_config(network), network.patch_embed.patch_size[0]
         if size < patch:
             raise ValueError(f"DINO Features: size is {size} px; set at least one patch, {patch} px.")
-        self.name = f"{title} {tokens}"
-        self.network, self.tokens, self.pictures_at_once = network, tokens, chunk
-        self.preprocess = Preprocess(
-            round(size / patch) * patch, "whole", config["interpolation"], config["mean"], config["std"], patch
-        )
+        self.name = f"{title} {tokens}" + (AS_PUBLISHED if published else "")
+        self.network, self.tokens, self.pictures_at_once, self.patch = network, tokens, chunk, patch
+        look = {"mean": config["mean"], "std": config["std"]}
+        if published:
+            self.preprocess = Preprocess(PUBLISHED_SIZE, "squash", "bilinear, not filtered", **look)
+        else:
+            self.preprocess = Preprocess(
+                round(size / patch) * patch, "whole", config["interpolation"], **look, multiple=patch
+            )
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         return (self.network,)
 
     def encode(self, x: Tensor) -> Tensor:
-        tokens = run(
-            self.network.forward_features, self.preprocess(x), next(self.network.parameters()), self.pictures_at_once
-        )
+        x = self.preprocess(x)
+        height, width = (side // self.patch * self.patch for side in x.shape[-2:])
+        x = x[..., :height, :width]
+        tokens = run(self.network.forward_features, x, next(self.network.parameters()), self.pictures_at_once)
         return tokens[:, :1] if self.tokens == "class" else tokens[:, self.network.num_prefix_tokens :]
 
 
@@ -73,17 +91,24 @@ def load_dino(
     folders: Sequence[str | Path] = (),
     dtype: torch.dtype = torch.float32,
     progress: Progress | None = None,
+    published: bool = False,
 ) -> nn.Module:
-    """The network of a row of MODELS, from a file in timm's or in Meta's own layout."""
+    """The network of a row of MODELS, from a file in timm's or in Meta's own layout.
+
+    published: with the table of positions made smaller without filtering, as transformers does it; for DINOv2.
+    """
     weights = MODELS[title]
+    if published and "dinov2" not in weights.stem:
+        raise ValueError(f"The published form is of DINOv2, and model is {title}: choose a DINOv2, or form its own.")
     path = locate(weights, folders, progress)
 
     def build() -> nn.Module:
         import timm
 
-        network = timm.create_model(weights.stem, pretrained=False, num_classes=0, dynamic_img_size=True)
+        size = {"img_size": PUBLISHED_SIZE // 14 * 14} if published else {}
+        network = timm.create_model(weights.stem, pretrained=False, num_classes=0, dynamic_img_size=True, **size)
         convert = sys.modules[type(network).__module__].checkpoint_filter_fn
-        network.load_state_dict(convert(read(path), network))
+        network.load_state_dict(convert(read(path), network, antialias=not published))
         return network.to(dtype)
 
-    return shared((path, path.stat().st_mtime_ns, dtype), build)
+    return shared((path, path.stat().st_mtime_ns, dtype, published), build)

@@ -17,6 +17,7 @@ from .resize import resize
 
 Resize = Literal["shortest", "longest", "squash", "whole"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+AS_PUBLISHED = " as published"  # ends the name of what looks at pictures as released code does
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
@@ -27,7 +28,8 @@ class Preprocess:
     size: pixels a side. resize: "shortest" brings the shorter side to size and crops the centre; "longest" the longer
     one, padded with black; "squash" both; "whole" brings the shorter side to size and keeps all of the picture, both
     sides rounded to a multiple of `multiple`. interpolation: a row of `resize.FILTERS`. clip: cut what cubic
-    interpolation overshoots, as 8-bit pictures do.
+    interpolation overshoots, as 8-bit pictures do. twice: normalise, take the result for a picture in -1..1, and
+    normalise again: a slip of released code (`quality.clip_score`) that its figures were made with.
     """
 
     size: int
@@ -37,6 +39,7 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET[1]
     multiple: int = 1
     clip: bool = True
+    twice: bool = False
 
     def __call__(self, pictures: Tensor) -> Tensor:
         x = pictures if pictures.dtype == torch.float64 else pictures.float()
@@ -51,7 +54,8 @@ class Preprocess:
             rows, columns = self.size - height, self.size - width
             x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
         mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return (x - mean) / std
+        x = (x - mean) / std
+        return ((x / 2 + 0.5).clamp(0, 1) - mean) / std if self.twice else x
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """The size that pictures of this size are brought to, before the crop or the padding."""

@@ -16,12 +16,13 @@ from determinism import unordered
 from pictures import gradient_error, natural
 from torch import nn
 
-from noise_optimize.nodes import networks
+from noise_optimize.nodes import networks, quality
 from noise_optimize.nodes.clip_vision import CLIPVisionFeatures, CLIPVisionFeaturesNode
 from noise_optimize.nodes.dino import DINOFeaturesNode
 from noise_optimize.nodes.lpips import LPIPSNode
 from noise_optimize.nodes.quality import PreferenceNode
 from noise_optimize.objectives.batch import Batch
+from noise_optimize.objectives.features import dino
 
 VIT = {
     "num_channels": 3,
@@ -136,3 +137,15 @@ def test_offline_the_sentence_names_the_hosts_folder() -> None:
     assert folder in str(caught.value)
     with pytest.raises(FileNotFoundError, match="PickScore_v1"):
         PreferenceNode.execute("a cat", "PickScore", 1.0, {"target": "none"}, "auto", 8)
+
+
+@pytest.mark.parametrize(("form", "published"), [("its own", False), ("published", True)])
+def test_the_form_reaches_what_looks_at_pictures(form: str, published: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(dino, "load_dino", lambda *args: seen.append(args[-1]))
+    monkeypatch.setattr(dino, "DINOFeatures", lambda *args: seen.append(args[-1]))
+    DINOFeaturesNode.execute("DINOv2 ViT-B/14", "class", 252, "float32", 8, form)
+    monkeypatch.setattr(quality, "load_clip", lambda *args, **options: None)
+    monkeypatch.setattr(quality, "clip_score", lambda *args, published: seen.append(published))
+    quality.CLIPScoreNode.execute("a cat", "ViT-B-32/openai", 1.0, {"target": "none"}, "", "float32", 8, form)
+    assert seen == [published] * 3

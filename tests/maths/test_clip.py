@@ -13,12 +13,14 @@ import torch
 from pictures import climb, gradient_error, natural
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 from transformers import CLIPConfig, CLIPModel
 
 from noise_optimize.objectives import quality
 from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.features.clip import CLIPFeatures
 from noise_optimize.objectives.pretrained.clip import load_clip
+from noise_optimize.objectives.pretrained.preprocess import CLIP
 
 ARCHITECTURE = {
     "embed_dim": 32,
@@ -243,3 +245,19 @@ def test_missing_weights_are_named_with_folder_licence_and_source(tmp_path: Path
     with pytest.raises(FileNotFoundError) as caught:
         quality.preference("HPSv2.1", PROMPT, [tmp_path])
     assert all(part in str(caught.value) for part in ("HPS_v2.1_compressed", str(tmp_path), "Apache-2.0", "xswu/HPSv2"))
+
+
+def test_the_published_clip_score_normalizes_twice(folder: Path) -> None:
+    """As `clip_b32` of arXiv 2601.00090's released code: torchvision's transform, then once more from -1..1."""
+    clip = load_clip("tiny/openai", [folder], text=True)
+    first = Compose([Resize(32, InterpolationMode.BICUBIC), CenterCrop(32), Normalize(*CLIP)])
+    pictures = natural(2, 60, 80)
+    again = (first(pictures) * 0.5 + 0.5).clamp(0, 1)
+    with torch.no_grad():
+        seen = torch.nn.functional.normalize(clip.network.encode_image(Normalize(*CLIP)(again)), dim=-1)
+        score = quality.clip_score(clip, PROMPT, published=True)
+        (found,) = score(Batch(pictures=pictures))
+        (plain,) = quality.clip_score(clip, PROMPT)(Batch(pictures=pictures))
+    torch.testing.assert_close(found.values, seen @ clip.text(PROMPT), atol=1e-5, rtol=0)
+    assert not torch.allclose(found.values, plain.values, atol=1e-3)
+    assert score.name == "CLIP Score as published"

@@ -12,7 +12,8 @@ import pytest
 import timm
 import torch
 from pictures import climb, gradient_error, natural
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from transformers import Dinov2Config, Dinov2Model
 
 from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
@@ -133,3 +134,57 @@ def test_a_network_loaded_in_inference_mode_still_gives_a_gradient(folder: Path)
 def test_dinov3_is_not_fetched_for_its_licence(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="DINOv3 License"):
         load_dino(V3, [tmp_path])
+
+
+def divgen_tokens(model: Dinov2Model, pictures: torch.Tensor) -> torch.Tensor:
+    """(B, 1 + P, D) as arXiv 2601.00090's released code sees pictures in 0..1."""
+    x = torch.nn.functional.interpolate(2 * pictures - 1, size=(256, 256), mode="bilinear", align_corners=False)
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return model(pixel_values=(x / 2 + 0.5 - mean) / std).last_hidden_state
+
+
+def test_the_published_form_is_that_of_the_released_code(folder: Path, tmp_path: Path) -> None:
+    network = load_dino(V2, [folder], published=True)
+    state, size = load_file(folder / f"{MODELS[V2].stem}.safetensors"), {"image_size": 518, "patch_size": 14}
+    config = Dinov2Config(hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, **size)
+    config.save_pretrained(tmp_path)
+    save_file(in_transformers_layout(state), tmp_path / "model.safetensors", {"format": "pt"})
+    model = Dinov2Model.from_pretrained(tmp_path).eval()
+    for pictures in (natural(2, 512, 512), natural(2, 300, 420)):
+        with torch.no_grad():
+            expected = torch.nn.functional.normalize(divgen_tokens(model, pictures), dim=-1)
+            patches = DINOFeatures(network, V2, published=True)(pictures)
+            whole = DINOFeatures(network, V2, "class", published=True)(pictures)
+        torch.testing.assert_close(patches, expected[:, 1:], atol=2e-5, rtol=0)
+        torch.testing.assert_close(whole, expected[:, :1], atol=2e-5, rtol=0)
+    assert DINOFeatures(network, V2, "class", published=True).name == f"{V2} class as published"
+    assert load_dino(V2, [folder]) is not network
+
+
+def in_transformers_layout(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """timm's weights under the names of the published file, facebook/dinov2-base."""
+    names = {
+        "cls_token": "embeddings.cls_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj.": "embeddings.patch_embeddings.projection.",
+        "blocks.": "encoder.layer.",
+        "attn.proj.": "attention.output.dense.",
+        "ls1.gamma": "layer_scale1.lambda1",
+        "ls2.gamma": "layer_scale2.lambda1",
+    }
+    renamed = {"embeddings.mask_token": torch.zeros(1, WIDTH)}
+    for name, value in state.items():
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        name = f"layernorm{name[4:]}" if name.startswith("norm.") else name
+        if ".attn.qkv." in name:
+            for part, rows in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                renamed[name.replace("attn.qkv", f"attention.attention.{part}")] = rows.clone()
+        else:
+            renamed[name] = value
+    return renamed
+
+
+def test_the_published_form_is_of_dinov2(folder: Path) -> None:
+    with pytest.raises(ValueError, match="choose a DINOv2"):
+        load_dino(V3, [folder], published=True)
