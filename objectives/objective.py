@@ -103,7 +103,7 @@ class Objective(ABC):
     weight: float = 1.0
     target: float | None = None
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # as read-only properties, so that a class attribute, a field or a property may state them
 
         @property
         def name(self) -> str: ...
