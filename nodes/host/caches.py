@@ -8,11 +8,15 @@ what other chunks have left.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
-CACHES = {"_kv_cache_entries": list, "_visual_cache": type(None)}  # by the network's name for it: makes an empty one
+CACHES: dict[str, Callable[[], Any]] = {
+    "_kv_cache_entries": list,
+    "_visual_cache": type(None),
+}  # by the network's name for it: makes an empty one
 
 
 @contextlib.contextmanager

@@ -30,7 +30,9 @@ class Deferred:
     options: dict[str, Any]
     divisible: bool
 
-    def __call__(self, options_for: Callable[[dict], dict], x: Tensor, t: Tensor, cond: dict[str, Any]) -> Any:
+    def __call__(
+        self, options_for: Callable[[dict[str, Any]], dict[str, Any]], x: Tensor, t: Tensor, cond: dict[str, Any]
+    ) -> Any:
         options = options_for(self.options)
         return self.compute(x, t, cond | {"transformer_options": options}, self.layers, options)
 
@@ -42,7 +44,15 @@ def deferred_controls(guider: Any, key: str) -> Iterator[None]:
     Not where another pack may look at what they give on its way to the model.
     """
 
-    def defer(control: Any, compute: Callable[..., Any], x: Tensor, t: Tensor, cond: dict, layers: int, options: dict):
+    def defer(
+        control: Any,
+        compute: Callable[..., Any],
+        x: Tensor,
+        t: Tensor,
+        cond: dict[str, Any],
+        layers: int,
+        options: dict[str, Any],
+    ) -> Any:
         watched = set(options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})) - {key}
         watched |= {"model_function_wrapper"} & set(guider.model_options)
         graph = is_grad_enabled() and x.requires_grad

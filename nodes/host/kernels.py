@@ -79,7 +79,7 @@ def _switches() -> Iterator[tuple[Any, str, Any]]:
             yield from _by_pytorch(kernel)
 
 
-def _by_pytorch(kernel: types.FunctionType) -> Iterator[tuple[Any, str, Any]]:
+def _by_pytorch(kernel: Any) -> Iterator[tuple[Any, str, Any]]:
     """Makes an attention function answer as `attention_pytorch` for all who hold it, by whatever name.
 
     Many models call it without transformer_options, where the override does not reach. The host's `wrap_attn` keeps

@@ -54,7 +54,8 @@ def placing(
     """
     source, unlike = torch.Generator().manual_seed(0), torch.arange(1, SET + 1).reshape(-1, *(1,) * (noise.ndim - 1))
     noise = (torch.randn((SET, *noise.shape[1:]), generator=source) * unlike).to(noise)
-    latent, mask = (None if t is None else comfy.utils.repeat_to_batch_size(t, SET) for t in (latent, mask))
+    latent = comfy.utils.repeat_to_batch_size(latent, SET)
+    mask = None if mask is None else comfy.utils.repeat_to_batch_size(mask, SET)
     options = {name: value for name, value in extra_args["model_options"].items() if not name.startswith("sampler_")}
 
     def run(rows: list[int]) -> Tensor:

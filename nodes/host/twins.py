@@ -39,7 +39,7 @@ class Twins:
             twin = self._object(sampler)
         return twin
 
-    def callable(self, function: Callable) -> Callable:
+    def callable(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The twin of a function, a method, a partial, or an object that can be called."""
         if isinstance(function, functools.partial):
             return functools.partial(self.callable(function.func), *function.args, **function.keywords)

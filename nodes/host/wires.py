@@ -115,7 +115,7 @@ class DifferentiableSampler(comfy.samplers.Sampler):
             raise ValueError(f"memory is {memory!r}; choose one of {', '.join(MEMORY)}.")
         if gradient_steps < 0:
             raise ValueError(f"gradient_steps is {gradient_steps}; set 0 for all steps, or how many of the last ones.")
-        self.sampler = sampler.sampler if isinstance(sampler, DifferentiableSampler) else sampler
+        self.sampler: Any = sampler.sampler if isinstance(sampler, DifferentiableSampler) else sampler
         self.memory, self.gradient_steps = memory, gradient_steps
 
     def __getattr__(self, name: str) -> Any:
