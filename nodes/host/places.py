@@ -62,7 +62,7 @@ def placing(
         start()
         own = extra_args | {"model_options": comfy.model_patcher.create_model_options_clone(options)}
         given = [noise[rows], latent[rows], None if mask is None else mask[rows]]
-        return sampler.sample(_stand_in(guider), sigmas.clone(), own, None, *given, True).nan_to_num()
+        return sampler.sample(stand_in(guider), sigmas.clone(), own, None, *given, True).nan_to_num()
 
     with torch.no_grad():
         whole = run(list(range(SET)))
@@ -77,7 +77,7 @@ def placing(
     return WHOLE
 
 
-def _stand_in(guider: Any) -> Any:
+def stand_in(guider: Any) -> Any:
     """The guider with a formula in place of its model; functions that the sampler itself sets are called."""
 
     def predict(x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None) -> Tensor:
@@ -85,6 +85,6 @@ def _stand_in(guider: Any) -> Any:
         model, scale = guider.inner_model, getattr(guider, "cfg", 1.0)
         return comfy.samplers.cfg_function(model, prompted, 0.5 * prompted, scale, x, timestep, model_options or {})
 
-    stand_in = copy.copy(guider)
-    stand_in.outer_predict_noise = predict
-    return stand_in
+    copied = copy.copy(guider)
+    copied.outer_predict_noise = predict
+    return copied

@@ -7,7 +7,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.model_management
 import comfy.patcher_extension
@@ -18,12 +18,14 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...noise.rows import RowsOfWhole
+from .foresight import resumes
 from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
 from .places import ROWS, WHOLE, placing
 from .wires import latent_image, refuse_parts, sampler_name
 
 KEY = "noise_optimize"
 Sample = Callable[..., Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,25 +100,33 @@ class Sampling:
     def place(self) -> str:
         """What a picture owes to its place in the batch (places.py); raises ValueError where no part can be made."""
         refuse_parts(self.guider)
-        found: list[str] = []
-
-        def instead(_: Any, guider: Any, sigmas: Any, extra: Any, callback: Any, noise: Tensor, *given: Any) -> Tensor:
-            latent, mask = given[:2]
-            found.append(placing(self.sampler, guider, sigmas, extra, noise, latent, mask, start))
-            return noise
-
-        with torch.inference_mode(), self.randomness() as start:
-            replace(self, in_rows=False)(torch.zeros_like(self.latent), through(self.sampler, instead))
-        if found[0] == WHOLE:
+        found = self._tried(placing)
+        if found == WHOLE:
             raise ValueError(
                 f"The sampler {sampler_name(self.sampler)} looks at the batch as a whole, so that pictures of a set "
                 "cannot be made apart: raise the batch of latent_image to the whole set, or wire another sampler, such "
                 "as euler."
             )
-        return found[0]
+        return found
 
     def places_matter(self) -> bool:
         return self.differ or (self.in_rows if self.part else self.place() == ROWS)
+
+    def resumable(self, stops: Sequence[int]) -> bool:
+        return self._tried(functools.partial(resumes, stops))
+
+    def _tried(self, trial: Callable[..., T]) -> T:
+        """What a trial of the sampler finds, given what the sampler is in a run, and what resets its randomness."""
+        found: list[T] = []
+
+        def instead(_: Any, guider: Any, sigmas: Any, extra: Any, callback: Any, noise: Tensor, *given: Any) -> Tensor:
+            latent, mask = given[:2]
+            found.append(trial(self.sampler, guider, sigmas, extra, noise, latent, mask, start))
+            return noise
+
+        with torch.inference_mode(), self.randomness() as start:
+            replace(self, in_rows=False)(torch.zeros_like(self.latent), through(self.sampler, instead))
+        return found[0]
 
     def _rows(self, sample: Sample, model_wrap: Any, *args: Any, **kwargs: Any) -> Tensor:
         rows = RowsOfWhole(*self.members, dims=min(self.latent.ndim, 4))

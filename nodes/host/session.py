@@ -17,7 +17,6 @@ the graph needs later (gradients.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -29,10 +28,11 @@ from ...noise.gradient.inference import normal
 from ...noise.gradient.recompute import RecomputationError
 from ...objectives.batch import Batch
 from .decoder import Decoder
+from .foresight import Begun, Foreseen, Leg, stopped
 from .gradients import Gradients
 from .kernels import cannot_differentiate
 from .memory import Memory
-from .sampling import Sample, Sampling, through
+from .sampling import Sampling, through
 from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_wires, resident, sampler_name
 
 T = TypeVar("T")
@@ -85,16 +85,6 @@ def run_in_session(
             session.close()
 
 
-@dataclass(frozen=True)
-class Foreseen:
-    """What a sampling run shows after some of its steps.
-
-    latents: (B, C, ...) the finished latents as the model predicts them now, or as they are after the last step.
-    """
-
-    latents: Tensor
-
-
 class Session:
     """What body gets."""
 
@@ -124,35 +114,27 @@ class Session:
         self.differentiating = torch.is_grad_enabled() and noise.requires_grad
         return self._gradients(noise) if self.differentiating else self._plain(noise, self._sampling.sampler)
 
-    def predicted(self, noise: Tensor, until: int) -> Foreseen:
-        """What the model foresees of noise (B, C, ...) at step `until`, without the steps after it or a gradient."""
-        if until >= len(self._sampling.sigmas) - 1:
-            with torch.no_grad():
-                return Foreseen(self.generate(noise))
+    def predicted(self, noise: Tensor, until: int, begun: Begun | None = None) -> Foreseen:
+        """What the model foresees of noise (B, C, ...) at step `until`, without the steps after it or a gradient.
 
-        def run(sample: Sample, model_wrap: Any, sigmas: Any, extra: Any, callback: Any, *rest: Any) -> Tensor:
-            seen: list[Tensor] = []
-
-            def stop(step: int, x0: Tensor, x: Tensor, steps: int) -> None:
-                callback(step, x0, x, steps)
-                seen[:] = [x0]
-                if step + 1 >= until:
-                    raise _Enough
-
-            try:
-                sample(model_wrap, sigmas, extra, stop, *rest)
-            except _Enough:
-                return seen[0]
-            raise RuntimeError(
-                f"The sampler {sampler_name(self._sampling.sampler)} does not tell its predictions; "
-                "wire another, such as euler."
-            )
-
-        return Foreseen(self._plain(noise, through(self._sampling.sampler, run)))
+        begun: where the run stands already; for a sampler that is `resumable`, which can then go on again.
+        """
+        sampler = self._sampling.sampler
+        if begun is not None:
+            leg = Leg(begun, until)
+            latents = self._plain(noise, through(sampler, leg))
+            return Foreseen(latents, leg.begun)
+        if until < len(self._sampling.sigmas) - 1:
+            sampler = through(sampler, stopped(until, sampler_name(sampler)))
+        return Foreseen(self._plain(noise, sampler))
 
     def places_matter(self) -> bool:
         """Whether a picture depends on its place in the batch; a search then keeps one candidate for each place."""
         return self._sampling.places_matter()
+
+    def resumable(self, stops: Sequence[int]) -> bool:
+        """Whether sampling can stop after these steps and go on later as if it had not (foresight.py)."""
+        return self._sampling.resumable(stops)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The pictures (B, 3, H, W) in 0..1 of latents, as VAE Decode gives them; of a video the middle frame."""
@@ -189,7 +171,3 @@ class Session:
         with torch.inference_mode(), self._sampling.randomness():
             latents = self._sampling(noise, sampler)
         return normal(latents)
-
-
-class _Enough(Exception):
-    """Ends a sampling run after the steps that were asked for."""
