@@ -1,17 +1,21 @@
 """How varied, right and good the demo's pictures are, before and after optimisation, as a judge sees them.
 
-python tests/demo/evaluate.py [--seeds 8] [--out DIR]: prints tables, writes DIR/results.json and two plots. A set is
-four pictures of one prompt; all sets of a row are sampled as one batch, each set with its own objective.
+python tests/demo/evaluate.py [--seeds 8] [--out DIR]: prints tables and writes DIR/results.json; report.py puts them
+into the README and the model card. A set is four pictures of one prompt; all sets of a row are sampled as one batch,
+each set with its own objective. Every set starts from noise of its own, from seeds on which nothing was chosen, and
+each number comes with its standard error over the sets. Cost is counted in plain sampling runs of the set: a call of
+the model counts 1, its gradient 2 more, all divided by the calls of one plain run, the final rendering included.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import drawings
@@ -30,12 +34,18 @@ from noise_optimize.objectives.demo import DemoScore
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.colour import ColourFeatures
 from noise_optimize.objectives.features.latent import LatentFeatures
+from noise_optimize.objectives.guards import DetailGuard
 from noise_optimize.objectives.objective import Objective, combine
 from noise_optimize.objectives.statistics import STATISTICS, kernel
 
 SET = 4
 QUALITY, SCORE_TARGET = 4.0, 0.97  # weight of the score beside a diversity of weight 1; what it is raised to
-log = logging.getLogger("evaluate")
+FRESH = 70_000  # first of the seeds that were used for nothing else
+RARE, PLAIN = 0.02, 512  # a look is rare that less than this share of so many plain pictures of a prompt has
+COLUMNS = ("vendi", "pairwise", "distinct", "adherence", "distance", "rare")
+QUICK_START = "vendi + score + guard (quick start)"
+
+Row = dict[str, float | dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,32 +64,58 @@ class Bench:
         self.student, self.teacher = models.load("student"), models.load("teacher")
         self.judge, self.features, self.score = judging.load(), models.features(), models.score()
         self.rows = torch.arange(prompts).repeat_interleave(seeds * SET)
-        self.noise = torch.cat([white(seed) for _ in range(prompts) for seed in range(seeds)])
+        self.noise = torch.cat(
+            [white(FRESH + 100 * prompt + seed) for prompt in range(prompts) for seed in range(seeds)]
+        )
         real = drawings.draw(
             drawings.sample_attributes(torch.arange(prompts).repeat_interleave(256), generator(1000)), generator(1001)
         )
         self.real = judging.embedding(self.judge, real).unflatten(0, (prompts, 256))
 
-    def judged(self, pictures: Tensor) -> dict[str, float]:
-        """Means over the sets: variety, adherence (share that shows the prompt), quality (distance to real ones)."""
+    def judged(self, pictures: Tensor, rare: bool = False) -> Row:
+        """The mean over the sets of each column, and in "se" its standard error.
+
+        Variety; adherence, the share that shows the prompt; distance to real drawings; where asked for, the share with
+        a look that is rare in plain pictures of the prompt.
+        """
         seen = judging.attributes(self.judge, pictures)
-        sets = [judging.variety(part) for part in seen.split(SET)]
-        result = {key: sum(part[key] for part in sets) / len(sets) for key in sets[0]}
-        result["adherence"] = float((seen[:, judging.WHAT] == self.rows).double().mean())
         nearest = (judging.embedding(self.judge, pictures)[:, None] * self.real[self.rows]).sum(2).amax(1)
-        return result | {"distance": float(1 - nearest.mean())}
+        each = {"adherence": (seen[:, judging.WHAT] == self.rows).double(), "distance": 1 - nearest.double()}
+        if rare:
+            each["rare"] = self.rare[self.rows[:, None], torch.arange(seen.shape[1]), seen].any(1).double()
+        columns = {name: values.unflatten(0, (-1, SET)).mean(1) for name, values in each.items()}
+        sets = [judging.variety(part) for part in seen.split(SET)]
+        columns |= {name: torch.tensor([part[name] for part in sets], dtype=torch.float64) for name in sets[0]}
+        errors = {name: float(values.std() / len(values) ** 0.5) for name, values in columns.items()}
+        return {name: float(values.mean()) for name, values in columns.items()} | {"se": errors}
+
+    @cached_property
+    def rare(self) -> Tensor:
+        """(prompts, attributes, values) whether a look is rare in plain pictures; what is shown is no look."""
+        prompts, most = len(self.real), max(drawings.COUNTS)
+        found = torch.zeros(prompts, len(drawings.COUNTS), most, dtype=torch.bool)
+        for prompt in range(prompts):
+            noise = torch.randn(PLAIN, *models.SHAPE, generator=generator(FRESH - 1 - prompt))
+            with torch.no_grad():
+                batch = self.student.sample(noise, torch.full((PLAIN,), prompt))
+            seen = judging.attributes(self.judge, batch.pictures)
+            share = torch.nn.functional.one_hot(seen, most).double().mean(0)
+            found[prompt] = share < RARE
+        found[:, judging.WHAT] = False
+        return found
 
     @torch.no_grad()
     def sampled(self, demo: models.Demo, noise: Tensor, **options) -> Batch:
         parts = [demo.sample(n, r, **options) for n, r in zip(noise.split(64), self.rows.split(64))]
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "pictures")))
 
-    def objective(self, *diversities: Sets, quality: float = QUALITY) -> Objective:
-        """The sum of diversities, each weighted for one set, and of the score."""
-        parts: list[Objective] = list(diversities)
+    def objective(self, *diversities: Sets, quality: float = QUALITY, guard: float = 0.0) -> Objective:
+        """The sum of diversities, each weighted for one set, of the score and of the guard of detail."""
+        parts, sets = list(diversities), len(self.rows) / SET
         if quality:
-            weight = quality * len(self.rows) / SET
-            parts.append(DemoScore(network=self.score, prompt=self.rows, weight=weight, target=SCORE_TARGET))
+            parts.append(DemoScore(network=self.score, prompt=self.rows, weight=quality * sets, target=SCORE_TARGET))
+        if guard:
+            parts.append(DetailGuard(weight=guard * sets, target=1.0))
         return combine(parts)
 
     def main_diversity(self) -> tuple[Sets, ...]:
@@ -116,7 +152,7 @@ class Bench:
         """
         chosen = []
         for number, row in enumerate(self.rows[::SET].tolist()):
-            noise = torch.randn(candidates, *models.SHAPE, generator=generator(5000 + number))
+            noise = torch.randn(candidates, *models.SHAPE, generator=generator(FRESH + 10_000 + number))
             batch = self.student.sample(noise, torch.full((candidates,), row))
             distance = 1 - kernel(batch.features(self.features))
             score = self.score(batch.pictures).softmax(1)[:, row].clamp(max=SCORE_TARGET)
@@ -133,73 +169,85 @@ def white(seed: int) -> Tensor:
     return torch.randn(SET, *models.SHAPE, generator=generator(seed))
 
 
-def table(title: str, rows: dict[str, dict[str, float]]) -> None:
-    columns = ("vendi", "pairwise", "distinct", "adherence", "distance")
-    print(f"\n{title}\n{'':34}" + "".join(f"{column:>11}" for column in columns))
+def passes(iterations: int) -> float:
+    """Plain sampling runs that so many iterations through the whole schedule cost, with the final rendering."""
+    return 3 * iterations + 1
+
+
+def table(title: str, rows: dict[str, Row]) -> None:
+    print(f"\n{title}\n{'':40}{'runs':>6}" + "".join(f"{column:>16}" for column in COLUMNS))
     for name, row in rows.items():
-        print(f"{name:34}" + "".join(f"{row[column]:11.3f}" for column in columns), flush=True)
+        cells = (f"{row[column]:8.3f} ({row['se'][column]:.3f})" for column in COLUMNS)
+        print(f"{name:40}{row['passes']:6.3g}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
 
 
 def evaluate(seeds: int, out: Path) -> dict:
     bench, results, began = Bench(seeds), {}, time.perf_counter()
+    done = out / "results.json"
 
-    def record(group: str, rows: dict[str, Callable[[], Tensor]]) -> None:
-        results[group] = {name: bench.judged(make()) for name, make in rows.items()}
+    def record(group: str, rows: dict[str, tuple[float, Callable[[], Tensor]]]) -> None:
+        """rows: by name, the cost in plain runs and what makes the pictures."""
+        results[group] = {
+            name: {"passes": cost} | bench.judged(make(), rare=True) for name, (cost, make) in rows.items()
+        }
         table(group, results[group])
         out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(results, indent=1))
+        done.write_text(json.dumps(results, indent=1))
 
     held = drawings.sample_attributes(torch.arange(len(drawings.PROMPTS)).repeat_interleave(128), generator(1), True)
     right = judging.attributes(bench.judge, drawings.draw(held, generator(2))) == held
     results["judge"] = dict(zip(drawings.NAMES, right.double().mean(0).tolist()))
     print("judge right on real drawings of all looks:", {k: round(v, 3) for k, v in results["judge"].items()})
 
-    real = drawings.draw(drawings.sample_attributes(bench.rows, generator(3)), generator(4))
-    student = bench.sampled(bench.student, bench.noise).pictures
+    def teacher(guidance: float) -> tuple[float, Callable[[], Tensor]]:
+        cost = models.TEACHER_STEPS / models.STUDENT_STEPS * (1 if guidance == 1 else 2)
+        options = {"steps": models.TEACHER_STEPS, "guidance": guidance}
+        return cost, lambda: bench.sampled(bench.teacher, bench.noise, **options).pictures
 
-    def teacher(guidance: float) -> Tensor:
-        return bench.sampled(bench.teacher, bench.noise, steps=models.TEACHER_STEPS, guidance=guidance).pictures
+    def student(noise: Tensor) -> tuple[float, Callable[[], Tensor]]:
+        return 1, lambda: bench.sampled(bench.student, noise).pictures
 
     record("before", {
-        "real drawings": lambda: real,
-        "teacher, no guidance": lambda: teacher(1.0),
-        **{
-            f"teacher, guidance {w:g}": lambda w=w: teacher(w)
-            for w in (1.5, 2.0, 3.0, 4.0)
-        },
-        "student, white noise": lambda: student,
+        "real drawings": (0, lambda: drawings.draw(
+            drawings.sample_attributes(bench.rows, generator(FRESH)), generator(FRESH + 1)
+        )),
+        "teacher, no guidance": teacher(1.0),
+        **{f"teacher, guidance {w:g}": teacher(w) for w in (1.5, 2.0, 3.0, 4.0)},
+        "student, white noise": student(bench.noise),
     })  # fmt: skip
 
     spectra = {f"alpha {k / 20:.2f}": Spectrum(alpha=k / 20) for k in range(1, 11)}
     spectra |= {"blue, alpha -0.20": Spectrum(alpha=-0.2)}
     spectra |= {f"band {low:g} to {high:g}": Spectrum("band", 0.0, low, high) for low, high in ((0, 0.5), (0.5, 1))}
-    record("noise spectra, student", {
-        name: lambda s=s: bench.sampled(bench.student, colour(bench.noise, s)).pictures for name, s in spectra.items()
-    })  # fmt: skip
+    record("noise spectra, student", {name: student(colour(bench.noise, s)) for name, s in spectra.items()})
 
     record("search, student", {
-        f"best 4 of {n}": lambda n=n: bench.searched(n)[0].pictures for n in (16, 64)
+        f"best 4 of {n}": (n / SET, lambda n=n: bench.searched(n)[0].pictures) for n in (16, 64)
     })  # fmt: skip
-    searched = {n: bench.searched(n, QUALITY) for n in (16, 64)}
+    searched = {n: bench.searched(n, QUALITY) for n in (16, 64, 128, 256)}
     record("search + score, student", {
-        f"best 4 of {n}": lambda b=b: b.pictures for n, (b, _) in searched.items()
+        f"best 4 of {n}": (n / SET, lambda b=b: b.pictures) for n, (b, _) in searched.items()
     })  # fmt: skip
 
     budgets, shares = (5, 10, 20, 30), {}
     alone, both = (Sets(features=bench.features, statistic="vendi"),), bench.main_diversity()
-    for name, diversities, quality, basis in (
-        ("vendi", alone, 0.0, "full"),
-        ("vendi + score", alone, QUALITY, "full"),
-        ("vendi + latents + score", both, QUALITY, "full"),
-        ("vendi + latents + score, low frequency", both, QUALITY, "low frequency"),
+    for name, objective, basis in (
+        ("vendi", bench.objective(*alone, quality=0.0), "full"),
+        (QUICK_START, bench.objective(*alone, guard=1.0), "full"),
+        ("vendi + latents + score", bench.objective(*both), "full"),
+        ("vendi + latents + score, low frequency", bench.objective(*both), "low frequency"),
     ):
         settings = Settings(iterations=max(budgets), basis=basis, rollback=1.0)
-        made = bench.optimised(bench.objective(*diversities, quality=quality), settings, budgets)
-        record(f"optimised, {name}", {f"{k} iterations": lambda b=b: b.pictures for k, (b, _) in made.items()})
+        made = bench.optimised(objective, settings, budgets)
+        record(f"optimised, {name}", {
+            f"{k} iterations": (passes(k), lambda b=b: b.pictures) for k, (b, _) in made.items()
+        })  # fmt: skip
         shares[name] = {k: band_change(bench.noise, noise).mean(0).tolist() for k, (_, noise) in made.items()}
     budgets, start = (2, 5, 10, 20), searched[64][1]
     made = bench.optimised(bench.objective(*both), Settings(iterations=max(budgets), rollback=1.0), budgets, start)
-    record("optimised, from search of 64", {f"{k} iterations": lambda b=b: b.pictures for k, (b, _) in made.items()})
+    record("optimised, from search of 64", {
+        f"{k} iterations": (64 / SET + passes(k), lambda b=b: b.pictures) for k, (b, _) in made.items()
+    })  # fmt: skip
     results["share of the change in low, mid, high third"] = shares
     whole = torch.randn(64, *models.SHAPE, generator=generator(6))
     results["share of white noise in low, mid, high third"] = (
@@ -217,47 +265,17 @@ def evaluate(seeds: int, out: Path) -> dict:
             ("latent", LatentFeatures(), "dpp"),
         )
     }  # fmt: skip
+    settings = Settings(iterations=10, rollback=1.0)
     record("objectives, each with score, 10 iterations", {
-        name: lambda d=d: bench.optimised(
-            bench.objective(d), Settings(iterations=10, rollback=1.0), (10,)
-        )[10][0].pictures
+        name: (passes(10), lambda d=d: bench.optimised(bench.objective(d), settings, (10,))[10][0].pictures)
         for name, d in objectives.items()
     })  # fmt: skip
 
+    results["machine"] = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()} CPU"
+    results["sets"] = {"prompts": len(bench.real), "sets of four each": seeds}
     results["seconds"] = time.perf_counter() - began
-    (out / "results.json").write_text(json.dumps(results, indent=1))
-    plot(results, out)
+    done.write_text(json.dumps(results, indent=1))
     return results
-
-
-def plot(results: dict, out: Path) -> None:
-    """Variety against adherence: every way of making a set, and the curve over alpha."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((10, 4.2), layout="constrained")
-    frontier, alphas = figure.subplots(1, 2)
-    groups = [
-        ("before", "teacher", "s-", "teacher, guidance 1 to 4"),
-        ("noise spectra, student", "alpha", ".-", "alpha 0.05 to 0.5"),
-        ("search, student", "best", "v-", "search, 16 and 64"),
-        ("search + score, student", "best", "^-", "search with score, 16 and 64"),
-    ]  # fmt: skip
-    groups += [(name, "", "o-", name) for name in results if name.startswith("optimised")]
-    for group, prefix, mark, label in groups:
-        rows = [row for name, row in results[group].items() if name.startswith(prefix)]
-        frontier.plot([r["vendi"] for r in rows], [r["adherence"] for r in rows], mark, label=label)
-    for name, mark in (("student, white noise", "k*"), ("real drawings", "kD")):
-        row = results["before"][name]
-        frontier.plot(row["vendi"], row["adherence"], mark, ms=10, label=name)
-    frontier.set(xlabel="Vendi score of 4, by the judge", ylabel="shows the prompt, by the judge")
-    frontier.legend(fontsize=6, loc="lower left")
-    curve = {0.0: results["before"]["student, white noise"]}
-    curve |= {float(n.split()[1]): r for n, r in results["noise spectra, student"].items() if n.startswith("alpha")}
-    for key, label in (("vendi", "Vendi score of 4"), ("adherence", "adherence"), ("distance", "distance to real")):
-        alphas.plot(list(curve), [row[key] for row in curve.values()], "o-", label=label)
-    alphas.set(xlabel="alpha of the starting noise (0: white)")
-    alphas.legend(fontsize=8, loc=(0.6, 0.6))
-    figure.savefig(out / "frontier.png", dpi=110)
 
 
 if __name__ == "__main__":
