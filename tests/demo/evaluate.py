@@ -25,9 +25,10 @@ import models
 import torch
 from torch import Tensor
 
+from noise_optimize.noise import Progress, Settings, optimize
 from noise_optimize.noise.coloured import Spectrum, colour
-from noise_optimize.noise.optimize import Progress, Settings, optimize
-from noise_optimize.noise.search import select
+from noise_optimize.noise.schedules import half_way, price
+from noise_optimize.noise.search import search
 from noise_optimize.noise.spectrum import band_change
 from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.demo import DemoScore
@@ -38,7 +39,8 @@ from noise_optimize.objectives.guards import DetailGuard
 from noise_optimize.objectives.objective import Objective, combine
 from noise_optimize.objectives.statistics import STATISTICS, kernel
 
-SET = 4
+SET, STEPS = 4, models.STUDENT_STEPS
+SEARCH_WEIGHT = 1.5  # of the mean distance in Noise Search, as by default
 QUALITY, SCORE_TARGET = 4.0, 0.97  # weight of the score beside a diversity of weight 1; what it is raised to
 FRESH = 70_000  # first of the seeds that were used for nothing else
 RARE, PLAIN = 0.02, 512  # a look is rare that less than this share of so many plain pictures of a prompt has
@@ -146,17 +148,18 @@ class Bench:
 
     @torch.no_grad()
     def searched(self, candidates: int, quality: float = 0.0) -> tuple[Batch, Tensor]:
-        """For each set the best four of several white noises: score times `quality`, and how they differ in features.
-
-        Every candidate is sampled to the end, the costliest and best form of arXiv 2508.15773.
-        """
+        """For each set the best four of several white noises, as Noise Search finds them: by score times `quality` and
+        by how they differ in features, on the model's predictions after the steps of the schedule."""
         chosen = []
         for number, row in enumerate(self.rows[::SET].tolist()):
             noise = torch.randn(candidates, *models.SHAPE, generator=generator(FRESH + 10_000 + number))
-            batch = self.student.sample(noise, torch.full((candidates,), row))
-            distance = 1 - kernel(batch.features(self.features))
-            score = self.score(batch.pictures).softmax(1)[:, row].clamp(max=SCORE_TARGET)
-            chosen.append(noise[select(quality * score, distance.fill_diagonal_(0), SET)])
+
+            def predict(left: Tensor, until: int, noise: Tensor = noise, row: int = row) -> tuple[Tensor, Tensor]:
+                batch = self.student.sample(noise[left], torch.full((len(left),), row), until=until)
+                score = self.score(batch.pictures).softmax(1)[:, row].clamp(max=SCORE_TARGET)
+                return quality * score, (1 - kernel(batch.features(self.features))).fill_diagonal_(0)
+
+            chosen.append(noise[search(predict, candidates, half_way(candidates, SET, STEPS), SEARCH_WEIGHT)])
         noise = torch.cat(chosen)
         return self.sampled(self.student, noise), noise
 
@@ -172,6 +175,11 @@ def white(seed: int) -> Tensor:
 def passes(iterations: int) -> float:
     """Plain sampling runs that so many iterations through the whole schedule cost, with the final rendering."""
     return 3 * iterations + 1
+
+
+def search_passes(candidates: int) -> float:
+    """Plain sampling runs that a search costs, with the final rendering; each round begins with the first step."""
+    return 1 + price(half_way(candidates, SET, STEPS), candidates, resumed=False) / SET / STEPS
 
 
 def table(title: str, rows: dict[str, Row]) -> None:
@@ -222,11 +230,11 @@ def evaluate(seeds: int, out: Path) -> dict:
     record("noise spectra, student", {name: student(colour(bench.noise, s)) for name, s in spectra.items()})
 
     record("search, student", {
-        f"best 4 of {n}": (n / SET, lambda n=n: bench.searched(n)[0].pictures) for n in (16, 64)
+        f"best 4 of {n}": (search_passes(n), lambda n=n: bench.searched(n)[0].pictures) for n in (16, 64)
     })  # fmt: skip
     searched = {n: bench.searched(n, QUALITY) for n in (16, 64, 128, 256)}
     record("search + score, student", {
-        f"best 4 of {n}": (n / SET, lambda b=b: b.pictures) for n, (b, _) in searched.items()
+        f"best 4 of {n}": (search_passes(n), lambda b=b: b.pictures) for n, (b, _) in searched.items()
     })  # fmt: skip
 
     budgets, shares = (5, 10, 20, 30), {}
@@ -246,7 +254,7 @@ def evaluate(seeds: int, out: Path) -> dict:
     budgets, start = (2, 5, 10, 20), searched[64][1]
     made = bench.optimised(bench.objective(*both), Settings(iterations=max(budgets), rollback=1.0), budgets, start)
     record("optimised, from search of 64", {
-        f"{k} iterations": (64 / SET + passes(k), lambda b=b: b.pictures) for k, (b, _) in made.items()
+        f"{k} iterations": (search_passes(64) - 1 + passes(k), lambda b=b: b.pictures) for k, (b, _) in made.items()
     })  # fmt: skip
     results["share of the change in low, mid, high third"] = shares
     whole = torch.randn(64, *models.SHAPE, generator=generator(6))

@@ -28,9 +28,17 @@ class Demo:
     prompts: Prompts
     decoder: Autoencoder
 
-    def sample(self, noise: Tensor, rows: Tensor, steps: int = STUDENT_STEPS, guidance: float = 1.0) -> Batch:
-        """Noise (B, *SHAPE) and prompt numbers (B,) -> latents in the host's units and pictures, differentiable."""
-        x = euler(guided(self.model, self.prompts, rows, guidance), noise, torch.linspace(1, 0, steps + 1))
+    def sample(
+        self, noise: Tensor, rows: Tensor, steps: int = STUDENT_STEPS, guidance: float = 1.0, until: int | None = None
+    ) -> Batch:
+        """Noise (B, *SHAPE) and prompt numbers (B,) -> latents in the host's units and pictures, differentiable.
+
+        until: after how many steps to stop and take what the model then predicts; None: after all of them.
+        """
+        velocity, sigmas = guided(self.model, self.prompts, rows, guidance), torch.linspace(1, 0, steps + 1)
+        if until is not None and until < steps:
+            sigmas = torch.cat([sigmas[:until], sigmas.new_zeros(1)])  # a prediction is a step to zero
+        x = euler(velocity, noise, sigmas)
         return Batch(x / LATENT_SCALE + LATENT_SHIFT, self.decoder.decode(x).clamp(0, 1))
 
 
