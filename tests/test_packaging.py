@@ -1,6 +1,8 @@
 """What the registry, pip and a careful reader of the source are promised."""
 
 import ast
+import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -83,3 +85,15 @@ def test_what_contributing_names_is_where_it_says():
     words = re.findall(r"`([\w/]+(?:/|\.\w+))`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     beside = {file.name for half in HALVES for file in (ROOT / half).glob("*.py")}  # named in the row of their folder
     assert words and not [word for word in words if not (ROOT / word).exists() and word not in beside]
+
+
+def test_readme_and_model_card_say_what_the_evaluation_measured():
+    """`python tests/demo/report.py` writes the tables into both."""
+    spec = importlib.util.spec_from_file_location("report", ROOT / "tests" / "demo" / "report.py")
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    results = json.loads((ROOT / "assets" / "demo" / "results.json").read_text(encoding="utf-8"))
+    for page in report.PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert len(report.BLOCK.findall(text)) >= 2
+        assert report.filled(text, results) == text
