@@ -178,8 +178,8 @@ def passes(iterations: int) -> float:
 
 
 def search_passes(candidates: int) -> float:
-    """Plain sampling runs that a search costs, with the final rendering; each round begins with the first step."""
-    return 1 + price(half_way(candidates, SET, STEPS), candidates, resumed=False) / SET / STEPS
+    """Plain sampling runs that a search costs, with the final rendering; a round goes on where the one before stopped."""
+    return 1 + price(half_way(candidates, SET, STEPS), candidates, resumed=True) / SET / STEPS
 
 
 def table(title: str, rows: dict[str, Row]) -> None:
