@@ -178,7 +178,7 @@ def passes(iterations: int) -> float:
 
 
 def search_passes(candidates: int) -> float:
-    """Plain sampling runs that a search costs, with the final rendering; a round goes on where the one before stopped."""
+    """Plain sampling runs that a search costs, its rounds going on where the one before stopped, and the final one."""
     return 1 + price(half_way(candidates, SET, STEPS), candidates, resumed=True) / SET / STEPS
 
 
