@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..noise.optimize import Result, Step
+from ..noise.history import Result, Step
 from .plots import COLOURS, figure_to_image, label_axes, new_figure
 
 BANDS = ("lowest third", "middle third", "highest third")

@@ -15,10 +15,12 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..noise.basis import BASES
-from ..noise.optimize import Progress, Result, Settings, named, optimize
+from ..noise.history import Progress, Result, named
+from ..noise.optimize import optimize
 from ..noise.optimizers import OPTIMIZERS
 from ..noise.recipes import RECIPES
 from ..noise.sets import alone, in_turn, together
+from ..noise.settings import Settings
 from ..objectives.batch import PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, sockets

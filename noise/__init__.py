@@ -16,9 +16,11 @@ the diversity target was reached [4, 4, 16, 16]
 
 from .coloured import Spectrum, colour
 from .files import NoiseFile, load, save
-from .optimize import Progress, Result, Settings, Step, optimize
+from .history import Progress, Result, Step
+from .optimize import optimize
 from .recipes import RECIPES
 from .search import select
+from .settings import Settings
 
 __all__ = [
     "RECIPES",

@@ -3,7 +3,8 @@
 Most of what optimisation changes lies in the lowest third of the spectrum (arXiv 2601.00090, Section 4.1), and a
 gradient-free search needs few coordinates. The noise is always
 
-    z = start + S c        c: the change of the coefficients, 0 at the start;  S: the synthesis, S^T S = 1
+    z = start + M S c        c: the change of the coefficients, 0 at the start;  S: the synthesis, S^T S = 1
+                             M: 1 where the noise may move, 0 where a mask holds the picture
 
 so `start` is read and never transformed back. What that gives: at c = 0 the noise is the start bit for bit; the
 coefficients outside the band are those of `start`, which no step touches; and the noise handed out differs from them
@@ -35,59 +36,70 @@ class Basis:
     """Maps a change of coefficients to noise, and a gradient of the noise to one of the coefficients.
 
     start: (B, C, ..., H, W) or (B, C, L). rows, columns: (h, H), (w, W) orthonormal, or None for every value.
+    free: M, 1 or 0 in the shape of start, or None where all of the noise may move.
     """
 
     start: Tensor
     rows: Tensor | None = None
     columns: Tensor | None = None
-
-    @property
-    def coefficients(self) -> int:
-        """How many numbers of one sample are optimised."""
-        return self.analyse(self.start[:1]).numel()
+    free: Tensor | None = None
 
     def analyse(self, x: Tensor) -> Tensor:
-        """S^T x, the coefficients of x in the band: what a gradient of the noise is for the coefficients."""
+        """S^T M x: what a gradient of the noise is for the coefficients; without a mask, the coefficients of x."""
+        x = self.freed(x)
         if self.columns is not None:
             x = x @ self.columns.T
         return x if self.rows is None else self.rows @ x
 
     def synthesise(self, c: Tensor) -> Tensor:
-        """S c, in the shape of the noise."""
+        """M S c, in the shape of the noise."""
         if self.rows is not None:
             c = self.rows.T @ c
-        return c if self.columns is None else c @ self.columns
+        return self.freed(c if self.columns is None else c @ self.columns)
 
     def noise(self, change: Tensor) -> Tensor:
-        """start + S change, in the shape and dtype of the start."""
+        """start + M S change, in the shape and dtype of the start."""
         return self.start + self.synthesise(change)
 
-    def prior_radius(self) -> Tensor:
-        """(B,) the likeliest norm of the coefficients: sqrt(d - 1) for all of them (the mode of chi_d). A band keeps
-        the norm that it starts with, so that it need not make up for what lies outside, nor lose its colour."""
-        if self.columns is not None:
-            return norms(self.analyse(self.start))
-        return self.start.new_full((len(self.start),), math.sqrt(max(self.start[0].numel() - 1, 0)))
+    def freed(self, x: Tensor) -> Tensor:
+        """M x: noise, or its gradient, where it may move."""
+        return x if self.free is None else x * self.free
+
+    @property
+    def d(self) -> Tensor:
+        """(B,) how many values of each sample may move."""
+        if self.free is None:
+            return self.start.new_full((len(self.start),), self.start[0].numel())
+        return self.free.flatten(1).sum(dim=1)
+
+    def radius(self, noise: Tensor) -> Tensor:
+        """(B,) the norm of what may move, as a share of the likeliest, sqrt(d - 1): the mode of chi_d."""
+        return norms(self.freed(noise)) / (self.d - 1).clamp(min=1).sqrt()
 
 
-def make_basis(name: str, start: Tensor, band: float = LOWEST_THIRD, most: int | None = None) -> Basis:
+def make_basis(
+    name: str, start: Tensor, band: float = LOWEST_THIRD, most: int | None = None, free: Tensor | None = None
+) -> Basis:
     """The basis called `name` of the noise `start`.
 
     band: share of the frequencies of each side that is kept, 0..1 of the Nyquist frequency. most: at most so many a
-    side. Raises ValueError for an unknown name or a band outside 0..1.
+    side. free: what broadcasts to start and is not 0 where the noise may move; None: all of it. Raises ValueError for
+    an unknown name or a band outside 0..1.
     """
     if name not in BASES:
         raise ValueError(f"basis is {name!r}; choose one of {', '.join(BASES)}.")
     if not 0 < band <= 1:
         raise ValueError(f"band is {band}; set the share of frequencies to optimise, above 0 and at most 1.")
+    if free is not None:
+        free = (free != 0).to(start).expand_as(start)
     if name == "full" and most is None:
-        return Basis(start)
+        return Basis(start, free=free)
 
     def lowest(size: int) -> Tensor:
         count = max(1, round(band * size)) if name != "full" else size
         return dct_rows(size, min(count, most or size), start)
 
-    return Basis(start, lowest(start.shape[-2]) if start.ndim > 3 else None, lowest(start.shape[-1]))
+    return Basis(start, lowest(start.shape[-2]) if start.ndim > 3 else None, lowest(start.shape[-1]), free)
 
 
 def norms(x: Tensor) -> Tensor:

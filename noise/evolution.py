@@ -9,6 +9,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .basis import Basis
+from .evaluation import Evaluator
+from .history import History
+from .optimizers import PATIENCE
+from .prior import Prior
+from .settings import Settings
+
+
+def evolve(evaluate: Evaluator, history: History, basis: Basis, settings: Settings) -> str:
+    """Generations of CMA-ES, each entered in the history by its best candidate; returns why it stopped.
+
+    A candidate with NaN or infinity, or with a picture that is to be put back, counts as the worst.
+    """
+    still = torch.zeros_like(basis.analyse(basis.start))
+    best = evaluate(basis.noise(still), gradient=False)
+    if why := history.enter(best):
+        return why
+    prior = Prior(basis, settings.prior_weight, settings.reach)
+    sigma = settings.reach * math.sqrt(float(basis.d.mean()) / still[0].numel())
+    evolution = Evolution(still.shape, sigma, settings.population, settings.seed)
+    failures = 0
+    while True:
+        losses: list[float] = []
+        for candidate in evolution.ask(still):
+            seen = evaluate(basis.noise(prior(candidate)), gradient=False)
+            usable = math.isfinite(seen.loss) and not (seen.failed | seen.fell).any()
+            losses.append(seen.loss if usable else math.inf)
+            if losses[-1] <= min(losses):
+                best = seen
+        evolution.tell(losses)
+        failures = 0 if math.isfinite(min(losses)) else failures + 1
+        if why := history.enter(best, "no candidate was usable: the spread was halved" if failures else ""):
+            return why
+        if failures == PATIENCE:
+            return f"no candidate was usable {PATIENCE} times in a row"
+
 
 class Evolution:
     """CMA-ES with a diagonal covariance (sep-CMA-ES, Ros and Hansen 2008) through the `cma` package.

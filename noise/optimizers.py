@@ -1,7 +1,7 @@
 """The optimisers, as rows of a table, in one unit of step.
 
-A step is a share of the noise radius sqrt(d) of each sample, so that one setting serves every latent size and batch.
-With s_i = sqrt(d) dL/dz_i (the change of the loss for a move by one radius) clipped sample by sample to norm 1,
+A step is a share of the noise radius sqrt(d) of each sample, so that one setting serves every latent size and batch. It
+is taken along s_i = sqrt(d) dL/dz_i, the change of the loss for a move by one radius, of each sample at most 1 long:
 
     u_i = s_i / max(||s_i||, clip)        z_i <- z_i - lr sqrt(d) * update(u)_i
 """
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from .basis import norms, per_sample
 
+PATIENCE = 3  # iterations in a row that may fail with NaN or infinity before a run is given up
 State = dict[str, Tensor]
 Update = Callable[[State, Tensor, float], Tensor]
 
 
-def clipped(gradient: Tensor, d: int, clip: float) -> Tensor:
-    """u of the module's formula: at most 1 long per sample, in proportion to the gradient below `clip`."""
-    scaled = gradient * math.sqrt(d)
+def clipped(gradient: Tensor, d: Tensor, clip: float) -> Tensor:
+    """u of the module's formula: at most 1 long per sample, in proportion to the gradient below `clip`. d: (B,)."""
+    scaled = gradient * per_sample(d.sqrt(), gradient)
     return scaled / per_sample(norms(scaled).clamp(min=max(clip, torch.finfo(scaled.dtype).tiny)), scaled)
 
 
@@ -53,16 +54,21 @@ def adam(state: State, u: Tensor, momentum: float, decay: float = 0.999, eps: fl
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A row of the table. update is None where no gradient is needed; `most` limits the frequencies of each side."""
+    """A row of the table.
+
+    update: None where no gradient is needed. gathers: whether momentum makes its steps longer, up to 1 / (1 - m) times.
+    most: how many frequencies of each side are optimised at most.
+    """
 
     update: Update | None
+    gathers: bool = True
     most: int | None = None
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(sgd),
     "nesterov": Optimizer(nesterov),
-    "adam": Optimizer(adam),
+    "adam": Optimizer(adam, gathers=False),
     "cma": Optimizer(None, most=8),  # an 8x8 DCT of the noise is what a published run of CMA-ES used
 }
 

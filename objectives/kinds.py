@@ -15,20 +15,21 @@ class Role:
     compares: what a picture is compared with. "set": the others of its set, so one picture alone is not scored.
         "start": its own starting picture, so it is scored only where that is at hand. "nothing": scored as it is.
     rollback: a picture that loses too much of this score is put back.
-    stop: a run ends when every score of this kind that has a target has reached it.
+    stop: "ends": a run may end when these are at their targets. "awaited": but not before these are. "never": whatever
+        these are. Only scores with a target and a weight count.
     search: what Noise Search chooses by: the "scores" of single pictures, their "distances", or "nothing" of it.
     panel: the panel of the history plot that its line is drawn in.
     """
 
     compares: Literal["set", "start", "nothing"]
     rollback: bool
-    stop: bool
+    stop: Literal["ends", "awaited", "never"]
     search: Literal["scores", "distances", "nothing"]
     panel: Literal["diversity", "quality"]
 
 
 KINDS: dict[Kind, Role] = {
-    "diversity": Role("set", rollback=False, stop=True, search="distances", panel="diversity"),
-    "quality": Role("nothing", rollback=True, stop=False, search="scores", panel="quality"),
-    "guard": Role("start", rollback=False, stop=False, search="nothing", panel="quality"),
+    "diversity": Role("set", rollback=False, stop="ends", search="distances", panel="diversity"),
+    "quality": Role("nothing", rollback=True, stop="awaited", search="scores", panel="quality"),
+    "guard": Role("start", rollback=False, stop="never", search="nothing", panel="quality"),
 }

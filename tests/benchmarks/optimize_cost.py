@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     pack.register()
-    from noise_optimize.noise.optimize import Progress, Settings, optimize
+    from noise_optimize.noise import Progress, Settings, optimize
     from noise_optimize.objectives.batch import Batch
     from noise_optimize.objectives.diversity import Diversity
     from noise_optimize.objectives.features.latent import LatentFeatures

@@ -9,7 +9,7 @@ import torch
 from pack import ROOT
 
 from noise_optimize.nodes import demo as nodes
-from noise_optimize.noise.optimize import Settings
+from noise_optimize.noise import Settings
 
 sys.path.append(str(ROOT / "tests" / "demo"))
 import drawings

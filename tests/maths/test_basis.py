@@ -56,16 +56,31 @@ def test_a_hundred_steps_leave_the_rest_of_the_spectrum_as_one_step_does():
     torch.testing.assert_close(moved[..., :8, :8], change.double(), rtol=0, atol=2e-6)
 
 
-def test_the_prior_of_all_coefficients_is_the_mode_of_chi_d_and_of_a_band_its_start():
-    start = draw(3, 4, 12, 12)
-    assert make_basis("full", start).prior_radius().tolist() == pytest.approx([575**0.5] * 3)
-    band = make_basis("low frequency", start)
-    assert band.prior_radius().equal(norms(band.analyse(start)))
-
-
 def test_cma_has_at_most_so_many_frequencies_a_side():
-    assert make_basis("full", draw(1, 4, 16, 12), most=8).coefficients == 4 * 8 * 8
-    assert make_basis("low frequency", draw(1, 4, 12, 12), most=8).coefficients == 4 * 4 * 4
+    start = draw(1, 4, 16, 12)
+    assert make_basis("full", start, most=8).analyse(start).shape == (1, 4, 8, 8)
+    assert make_basis("low frequency", draw(1, 4, 12, 12), most=8).analyse(draw(1, 4, 12, 12)).shape == (1, 4, 4, 4)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:4])
+@pytest.mark.parametrize("name", ["full", "low frequency"])
+def test_only_what_is_free_moves_and_is_counted(name, shape):
+    start, free = draw(*shape, dtype=torch.float64), torch.zeros(1, 1, *shape[2:])
+    free[..., : shape[-1] // 2] = 0.3  # a soft mask frees what it does not hold wholly
+    basis = make_basis(name, start, free=free)
+    moved = basis.noise(draw(*basis.analyse(start).shape, seed=1, dtype=torch.float64)) - start
+    assert moved[..., shape[-1] // 2 :].eq(0).all() and moved[..., : shape[-1] // 2].ne(0).all()
+    assert basis.d.tolist() == [start[0, ..., : shape[-1] // 2].numel()] * shape[0]
+    part = start[..., : shape[-1] // 2]
+    torch.testing.assert_close(basis.radius(start), norms(part) / (part[0].numel() - 1) ** 0.5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_analysis_under_a_mask_is_the_adjoint_of_synthesis_under_it(shape):
+    x, free = draw(*shape, dtype=torch.float64), draw(*shape, seed=2) > 0
+    basis = make_basis("low frequency", x, free=free)
+    c = draw(*basis.analyse(x).shape, seed=1, dtype=torch.float64)
+    torch.testing.assert_close((basis.analyse(x) * c).sum(), (x * basis.synthesise(c)).sum())
 
 
 @pytest.mark.parametrize("name, band, wrong", [("wavelet", 0.3, "basis"), ("low frequency", 0.0, "band")])

@@ -1,48 +1,98 @@
-"""The prior on noise against closed forms: its radius and its whiteness."""
+"""The prior on noise against closed forms: its radius, its rings and its whiteness."""
 
 import math
 
 import pytest
 import torch
 
+from noise_optimize.noise.basis import make_basis, norms
 from noise_optimize.noise.coloured import Spectrum, colour
-from noise_optimize.noise.prior import Whiteness, radius_penalty
+from noise_optimize.noise.prior import REACH, Prior, Whiteness, rings, towards
+from noise_optimize.noise.settings import Settings
+from noise_optimize.noise.spectrum import radial_spectrum
 
 
 def white(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_radius_penalty_is_the_chi_density_above_its_mode():
-    z = white(3, 4, 8, 8).double() * torch.tensor([0.5, 1, 2])[:, None, None, None]
-    radius, d = z.flatten(1).norm(dim=1), 256
-
-    def density(r):
-        return r**2 / 2 - (d - 1) * math.log(r)
-
-    expected = [density(float(r)) - density(math.sqrt(d - 1)) for r in radius]
-    assert radius_penalty(z).tolist() == pytest.approx(expected, rel=1e-9)
+@pytest.mark.parametrize("weight", [0.1, 4.0])
+def test_a_step_towards_a_radius_is_the_proximal_map_of_the_negative_log_density_of_chi(weight):
+    radius, n = torch.tensor([5.0, 16.0, 40.0], dtype=torch.float64), 256
+    r = towards(radius, torch.tensor(math.sqrt(n - 1), dtype=torch.float64), weight)
+    torch.testing.assert_close(r - radius + weight * (r - (n - 1) / r), torch.zeros(3, dtype=torch.float64))
 
 
-def test_the_radius_is_of_each_sample_and_best_at_the_root_of_d_minus_1():
-    z = white(3, 16, 64, 64).half()
-    d = z[0].numel()
-    unit = z.float() / z.float().flatten(1).norm(dim=1)[:, None, None, None]
-    at_best = (unit * math.sqrt(d - 1)).requires_grad_()
-    penalty = radius_penalty(at_best)
-    assert penalty.shape == (3,) and penalty.abs().max() < 0.05
-    penalty.sum().backward()
-    assert at_best.grad.abs().max() < 1e-3
-    assert radius_penalty(z).dtype == torch.float32
-    longer, shorter = (radius_penalty(unit * math.sqrt(d - 1) * factor) for factor in (1.01, 0.99))
-    assert (longer > 5).all() and (shorter > 5).all()
+SHAPES = [(2, 4, 16, 16), (2, 3, 9, 14), (1, 4, 3, 8, 6), (2, 5, 20), (1, 4, 1, 1)]
 
 
-def test_noise_of_one_value_or_of_none_has_a_defined_radius_penalty():
-    assert radius_penalty(torch.tensor([[[[2.0]]]])).tolist() == [2]
-    z = torch.zeros(1, 4, 8, 8, requires_grad=True)
-    radius_penalty(z).sum().backward()
-    assert z.grad.isfinite().all()
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["full", "low frequency"])
+def test_rings_are_brought_to_where_they_started_and_the_radius_to_the_likeliest(name, shape):
+    start = white(*shape).double()
+    basis = make_basis(name, start)
+    prior = Prior(basis, 1e6, REACH)
+    change = prior(white(*basis.analyse(start).shape, seed=1).double())
+    begun, ended = (prior.ring_norms(prior.spectrum(x)) for x in (prior.start, prior.start + change))
+    torch.testing.assert_close(ended / ended.norm(dim=1, keepdim=True), begun / begun.norm(dim=1, keepdim=True))
+    d = start[0].numel()
+    likeliest = [math.sqrt(d - 1)] * shape[0] if name == "full" else norms(prior.start).tolist()
+    assert norms(prior.start + change).tolist() == pytest.approx(likeliest)
+
+
+def test_the_rings_of_a_dct_are_half_a_cycle_wide_and_the_first_is_the_mean():
+    ring = rings((3, 3), (8, 16))  # a step along the shorter side is two half cycles of the longer one
+    assert ring.tolist() == [[0, 1, 2], [2, 2, 3], [4, 4, 4]]
+
+
+def test_noise_that_has_not_moved_stays_and_a_weight_of_0_moves_nothing():
+    start = white(2, 4, 8, 8)
+    start *= math.sqrt(255) / norms(start)[:, None, None, None]
+    still, change = torch.zeros_like(start), white(2, 4, 8, 8, seed=1)
+    basis = make_basis("full", start)
+    torch.testing.assert_close(Prior(basis, 4.0, REACH)(still), still, rtol=0, atol=1e-6)
+    assert Prior(basis, 0.0, REACH)(change) is change
+
+
+@pytest.mark.parametrize("reach", [0.01, 0.04, 0.6, 10.0])
+@pytest.mark.parametrize("direction", ["out", "in", "across", "into the mean"])
+def test_at_the_default_weight_the_radius_stays_within_1_percent_however_long_the_step(reach, direction):
+    start = white(3, 4, 32, 32)
+    start *= math.sqrt(4095) / norms(start)[:, None, None, None]
+    along = {
+        "out": start,
+        "in": -start,
+        "across": white(3, 4, 32, 32, seed=1),
+        "into the mean": torch.ones_like(start),
+    }[direction]
+    basis, step = make_basis("full", start), reach * math.sqrt(4096) * along / norms(along)[:, None, None, None]
+    change = Prior(basis, Settings().prior_weight, reach)(step)
+    assert (basis.radius(start + change) - 1).abs().max() < 0.01
+
+
+def test_pink_noise_keeps_its_rings_and_its_missing_mean():
+    start = colour(white(2, 4, 32, 32), Spectrum(alpha=0.5))
+    change = Prior(make_basis("full", start), 4.0, REACH)(0.5 * white(2, 4, 32, 32, seed=1) + 0.1)
+    begun, ended = (radial_spectrum(x)[1] for x in (start, start + change))
+    assert (ended / begun - 1)[:, 1:8].abs().max() < 0.25
+    assert (start + change).mean(dim=(2, 3)).abs().max() < 0.2 * 0.1 + 0.02
+
+
+@pytest.mark.parametrize("name", ["full", "low frequency"])
+def test_under_a_mask_what_is_free_is_held_and_the_rest_stays(name):
+    start, free = white(2, 4, 32, 32), torch.zeros(1, 1, 32, 32)
+    free[..., :12, :] = 1
+    basis = make_basis(name, start, free=free)
+    prior, change = Prior(basis, 4.0, REACH), torch.zeros_like(basis.analyse(start))
+    push = basis.analyse(torch.ones_like(start))
+    for _ in range(30):
+        change = prior(change + 0.04 * basis.d.sqrt()[0] * push / norms(push)[:, None, None, None])
+    noise = basis.noise(change)
+    assert noise[..., 12:, :].equal(start[..., 12:, :])
+    begun, ended = (z[..., :12, :].std(dim=(1, 2, 3)) for z in (start, noise))
+    torch.testing.assert_close(ended, begun, rtol=0.05, atol=0)
+    power = 12 * 32 * noise[..., :12, :].mean(dim=(2, 3)).square().mean()
+    assert power < 0.02 * 12 * 32, "held by its radius alone, nearly all of the noise ends up in its mean"
 
 
 def test_white_noise_is_white():
@@ -79,7 +129,6 @@ def test_every_latent_has_a_whiteness(shape):
     assert penalty.shape == (2,) and penalty.isfinite().all()
 
 
-def test_the_gradients_of_the_prior_are_those_of_finite_differences():
+def test_the_gradient_of_whiteness_is_that_of_finite_differences():
     z = white(2, 2, 4, 4).double()
-    assert torch.autograd.gradcheck(radius_penalty, z.clone().requires_grad_())
     assert torch.autograd.gradcheck(Whiteness.of(z), (z.clone() * 2).requires_grad_())

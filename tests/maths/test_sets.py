@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from noise_optimize.noise.optimize import Settings, optimize
+from noise_optimize.noise import Settings, optimize
 from noise_optimize.noise.sets import alone, in_turn, together
 from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
