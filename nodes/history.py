@@ -1,9 +1,11 @@
-"""What an optimisation did, as a plot and in words."""
+"""What an optimisation did, as a plot, in words and as numbers."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor
@@ -12,14 +14,15 @@ from ..noise.history import Result, Step
 from .plots import COLOURS, figure_to_image, label_axes, new_figure
 
 BANDS = ("lowest third", "middle third", "highest third")
-UNIT = ("diversity", "score (0 to 1)"), ("quality", "score")
+PANELS = {"diversity": "score (0 to 1)", "quality": "score"}
 Part = tuple[Sequence[int], Result]
 
 
-def plot(parts: Sequence[Part], kinds: dict[str, str]) -> Tensor:
+def plot(parts: Sequence[Part], panel: Mapping[str, str]) -> Tensor:
     """(1, H, W, 3) every score, the radius and the share of change per band, over the iterations of all parts.
 
-    parts: the samples and the result of each batch, in the order they were made. kinds: of each score by its name.
+    parts: the places in the set and the result of each batch, in the order they were made. panel: that each score is
+    drawn in, by its name.
     """
     steps = [step for _, result in parts for step in result.history]
     kept, edges, first = [], [], 0
@@ -28,8 +31,8 @@ def plot(parts: Sequence[Part], kinds: dict[str, str]) -> Tensor:
         first += len(result.history)
         edges.append(first - 0.5)
     panels = [
-        (title, unit, {name: line(steps, name) for name, kind in kinds.items() if (kind == "diversity") == (i == 0)})
-        for i, (title, unit) in enumerate(UNIT)
+        (title, unit, {name: line(steps, name) for name, drawn_in in panel.items() if drawn_in == title})
+        for title, unit in PANELS.items()
     ]
     panels += [
         ("noise radius", "share of the likeliest", {"": [step.radius for step in steps]}),
@@ -85,5 +88,39 @@ def report(parts: Sequence[Part], before: dict[str, float], after: dict[str, flo
         for sample in sorted({sample for step in steps for sample in step.put_back}):
             times = sum(sample in step.put_back for step in steps)
             lines.append(f"Picture {samples[sample] + 1} was put back {times} x: its quality fell under its floor.")
-        lines += [f"Iteration {step.iteration}: {step.note}." for step in steps if step.note]
+        lines += [f"Iteration {step.iteration}{pictures(samples, step)}: {step.note}." for step in steps if step.note]
     return "\n".join(lines)
+
+
+def pictures(places: Sequence[int], step: Step) -> str:
+    """Which pictures a note is about, where it is not about all of them."""
+    numbers = [str(places[i] + 1) for i in step.failed]
+    return f", picture {', '.join(numbers)}" if 0 < len(numbers) < len(places) else ""
+
+
+def numbers(parts: Sequence[Part]) -> str:
+    """JSON: for each batch its pictures, why it stopped, the iteration kept, and every iteration with all that was
+    measured (`noise.history.Step`). Pictures count from 1, as in the report; what there is no number for is null."""
+    batches = [
+        {
+            "pictures": [place + 1 for place in places],
+            "stopped": result.stopped,
+            "kept": result.best,
+            "iterations": [
+                asdict(step)
+                | {"put_back": [places[i] + 1 for i in step.put_back], "failed": [places[i] + 1 for i in step.failed]}
+                for step in result.history
+            ],
+        }
+        for places, result in parts
+    ]
+    return json.dumps(finite(batches), indent=1, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON: NaN and infinity, which it has no words for, are null."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..noise import search
 from ..noise.candidates import Scored, joined, scored
-from ..noise.optimize import named
+from ..noise.history import named
 from ..noise.schedules import SCHEDULES, Rounds, for_each_place, price
 from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective

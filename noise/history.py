@@ -17,6 +17,8 @@ from .evaluation import Evaluation
 from .settings import Settings
 from .spectrum import band_change
 
+CANCELLED = "it was cancelled"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -105,7 +107,7 @@ class History:
         if self.best is None or (usable and not seen.loss >= self.best[1].loss):
             self.best = step.iteration, seen
         if self.on_step is not None:
-            self.on_step(Progress(step, seen.batch, self.result("it was cancelled")))
+            self.on_step(Progress(step, seen.batch, self.result(CANCELLED)))
         return self._stop(seen)
 
     def _stop(self, seen: Evaluation) -> str:

@@ -5,9 +5,8 @@ What is finished is a reference for what follows (arXiv 2601.00090, sequential s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +14,6 @@ from torch import Tensor
 from ..objectives.batch import Batch
 from ..objectives.features.base import Features
 from ..objectives.objective import Objective, Sum
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +47,7 @@ def alone(objective: Objective) -> Objective:
     return Sum(terms=tuple(leaf for leaf in objective.leaves() if leaf.role.compares != "set"))
 
 
-def in_turn(
-    run: Callable[[list[int], list[Batch]], tuple[T, Batch]], total: int, at_once: int, references: Batch | None = None
-) -> list[T]:
-    """What `run` finds for each `at_once` samples of `total`.
-
-    run(indices, others): takes the samples of these indices and the batches to differ from, and gives its result and
-    the finished batch.
-    """
-    others = [] if references is None else [references]
-    results = []
+def turns(total: int, at_once: int) -> Iterator[list[int]]:
+    """The places in a set of `total` samples, as many at a time as are made at once."""
     for first in range(0, total, at_once):
-        result, finished = run(list(range(first, min(first + at_once, total))), list(others))
-        results.append(result)
-        others.append(finished)
-    return results
+        yield list(range(first, min(first + at_once, total)))

@@ -8,6 +8,7 @@
     session.preview(latents)                                 small pictures, as the host shows them while it samples
     session.device, session.shape                            where all these tensors lie, and the shape of the noise
     session.memory                                           how gradients are taken, and what is known of their size
+    session.mask                                             where the sampler may change the latent, or None for all
 
 Each `generate` is a sampling run of the host from its beginning to its end (sampling.py), whoever has wrapped whatever
 around it. One with a gradient is the same run, over a sampler without what cuts the gradient, in a host that keeps what
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from torch import Tensor
@@ -135,6 +137,12 @@ class Session:
     def resumable(self, stops: Sequence[int]) -> bool:
         """Whether sampling can stop after these steps and go on later as if it had not (foresight.py)."""
         return self._sampling.resumable(stops)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """(B, C, ...) 0 where latent_image stays as it is, up to 1 where the sampler is free; None: free everywhere."""
+        mask = self._sampling.mask
+        return None if mask is None else comfy.sampler_helpers.prepare_mask(mask, self.shape, self.device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The pictures (B, 3, H, W) in 0..1 of latents, as VAE Decode gives them; of a video the middle frame."""

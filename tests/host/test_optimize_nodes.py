@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,12 +65,37 @@ def sampled(wires):
 
 
 def test_nan_is_told_in_the_report_and_the_noise_stays_finite(wires):
-    noise, latent, _, _, report = optimise(wires, lambda z, n: spread(z) * (math.nan if n == 2 else 1))
+    noise, latent, _, _, report, _ = optimise(wires, lambda z, n: spread(z) * (math.nan if n == 2 else 1))
     assert "learning rate halved" in report and "told: " in report
     assert noise.samples.isfinite().all() and latent["samples"].isfinite().all()
     given_up = optimise(wires, lambda z, n: spread(z) * (math.nan if n else 1), iterations=9)
     assert "3 times in a row" in given_up[4]
     assert given_up[1]["samples"].equal(sampled(wires))
+
+
+def test_one_picture_that_breaks_is_told_by_its_number_in_the_set_and_the_others_go_on(wires):
+    def by(z, n):
+        return spread(z) * 0 + torch.where((torch.arange(len(z)) == 1) & (n == 4), math.nan, z[:, 0, 0, 0])
+
+    wires["latent_image"] = tiny_models.latent("sdxl", 4, 4, 2)
+    *_, report, numbers = optimise(wires, Told(by=by, kind="quality"), total_pictures=4, iterations=2, rollback=1.0)
+    assert "Iteration 1, picture 4: NaN or infinity" in report
+    batches = json.loads(numbers)
+    assert [batch["pictures"] for batch in batches] == [[1, 2], [3, 4]]
+    assert batches[1]["iterations"][1]["failed"] == [4] and all(len(batch["iterations"]) == 3 for batch in batches)
+
+
+def test_the_history_comes_as_numbers_too(wires):
+    told = Told(by=spread) + Told(by=lambda z, n: torch.tensor([1.0, 0.5 if n == 2 else 1.0]), name="q", kind="quality")
+    numbers = json.loads(optimise(wires, told, iterations=3)[5])
+    (batch,) = numbers
+    steps = batch["iterations"]
+    assert [step["iteration"] for step in steps] == [0, 1, 2, 3] and batch["kept"] == 3
+    assert all(set(step["scores"]) == {"told", "q"} and len(step["change"]) == 3 for step in steps)
+    assert all(step["gradient_norm"] > 0 and step["seconds"] > 0 for step in steps[:-1])
+    assert steps[-1]["gradient_norm"] is None and steps[2]["put_back"] == [2] and "3 iterations" in batch["stopped"]
+    assert steps[0]["radius"] == pytest.approx(float((wires["noise"].generate_noise(wires["latent_image"])
+        .flatten(1).norm(dim=1) / 63**0.5).mean()))  # fmt: skip
 
 
 def test_an_exception_in_an_objective_leaves_the_host_as_it_was(wires):
@@ -98,14 +124,34 @@ def test_out_of_memory_is_tried_again_with_less_and_then_explained(wires, monkey
 
         return by
 
-    *_, report = optimise(wires, full(1))
+    *_, report, _ = optimise(wires, full(1))
     assert modes == ["auto", "low"] and "4 iterations" in report
-    with pytest.raises(torch.OutOfMemoryError, match="2 pictures at once of latent size 4 x 4.*lower the batch"):
+    with pytest.raises(torch.OutOfMemoryError, match="2 pictures at once of latent size 4 x 4, even .*lower the batch"):
         optimise(wires, full(9))
     modes.clear()
-    with pytest.raises(torch.OutOfMemoryError):
-        optimise(wires | {"sampler": DifferentiableSampler(wires["sampler"], "low")}, full(9))
-    assert modes == ["low"]
+    for memory, said in (
+        ("low", "even with memory low"),
+        ("fast", "set memory to auto or low in Differentiable Sampler"),
+    ):
+        with pytest.raises(torch.OutOfMemoryError, match=said):
+            optimise(wires | {"sampler": DifferentiableSampler(wires["sampler"], memory)}, full(9))
+    with pytest.raises(torch.OutOfMemoryError, match="4 x 4, without any gradient"):
+        optimise(wires, full(9), optimizer="cma")
+    assert modes == ["low", "fast", "auto"]
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_where_memory_runs_out_later_the_best_so_far_is_kept(wires, memory):
+    def by(z, n):
+        if n == 3:
+            raise torch.OutOfMemoryError("no room")
+        return spread(z)
+
+    wires["sampler"] = DifferentiableSampler(wires["sampler"], memory)
+    noise, latent, _, _, report, _ = optimise(wires, by)
+    assert "2 iterations" in report and "stopped because memory ran out" in report
+    assert spread(latent["samples"]) > spread(sampled(wires | {"sampler": wires["sampler"].sampler}))
+    assert sampled(wires | {"noise": noise}).equal(latent["samples"])
 
 
 @pytest.mark.parametrize("at", [0, 3])
@@ -118,7 +164,7 @@ def test_cancel_in_the_middle_of_a_run_keeps_the_best_where_asked(wires, at):
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         optimise(wires, by)
     if at:
-        noise, latent, _, _, report = optimise(wires, by, on_cancel="keep the best")
+        noise, latent, _, _, report, _ = optimise(wires, by, on_cancel="keep the best")
         assert spread(latent["samples"]) > spread(sampled(wires)) and "cancelled" in report
         again = sampled(wires | {"noise": noise})
         assert again.equal(latent["samples"])
@@ -130,7 +176,7 @@ def test_the_optimiser_without_gradient_works_where_a_model_has_none(wires):
 
     with pytest.raises(RuntimeError, match="optimizer to cma"):
         optimise(wires, blind)
-    *_, report = optimise(wires, blind, optimizer="cma", population=3, learning_rate=0.02)
+    *_, report, _ = optimise(wires, blind, optimizer="cma", population=3, learning_rate=0.02)
     before, after = (float(word) for word in report.splitlines()[0].replace(",", "").split() if word[0].isdigit())
     assert after > before
 
@@ -140,7 +186,7 @@ def test_a_picture_that_loses_its_quality_is_put_back_alone(wires):
         return torch.tensor([1.0, 0.5 if n == 2 else 1.0])
 
     both = Told(by=spread) + Told(by=quality, name="quality", kind="quality")
-    *_, report = optimise(wires, both)
+    *_, report, _ = optimise(wires, both)
     assert "Picture 2 was put back 1 x" in report and "Picture 1 was" not in report
 
 
@@ -155,9 +201,11 @@ def test_image_to_image_with_a_mask_moves_only_what_the_mask_frees(wires):
     mask = torch.zeros(1, 4, 4)
     mask[:, :2] = 1
     wires["latent_image"] = {"samples": content, "noise_mask": mask}
-    _, latent, _, _, report = optimise(wires, spread, iterations=2)
+    noise, latent, *_ = optimise(wires, spread, iterations=2)
     torch.testing.assert_close(latent["samples"][:, :, 2:], content[:, :, 2:], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(latent["samples"][:, :, :2], content[:, :, :2], atol=1e-2)
+    start = wires["noise"].generate_noise(wires["latent_image"])
+    assert noise.samples[:, :, 2:].equal(start[:, :, 2:]) and noise.samples[:, :, :2].ne(start[:, :, :2]).all()
 
 
 def test_no_picture_output_is_faked_without_a_vae(wires):

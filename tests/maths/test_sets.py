@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from noise_optimize.noise import Settings, optimize
-from noise_optimize.noise.sets import alone, in_turn, together
+from noise_optimize.noise.sets import alone, together, turns
 from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.latent import LatentFeatures
@@ -32,21 +32,20 @@ def test_each_batch_is_made_different_from_all_before_and_references_are_seen_on
     features = Counted(grid=2)
     objective, noise = Diversity(features=features, statistic="pairwise"), draw(5, 2, 4, 4) * 0.1 + 1
     given = Batch(latents=draw(2, 2, 4, 4, seed=1) * 0.1 + 1)
-    orders = []
-
-    def run(samples, others):
-        orders.append((samples, [len(batch) for batch in others]))
+    made, others = [], [given]
+    for places in turns(5, 2):
         bound = objective.bind(references=together(others))
-        result = optimize(lambda z: Batch(latents=z), bound, noise[samples], Settings(6, 0.02))
-        with torch.no_grad():
-            objective.bind(references=result.batch)
-        return result.noise, result.batch
-
-    made = torch.cat(in_turn(run, 5, 2, given))
-    assert orders == [([0, 1], [2]), ([2, 3], [2, 2]), ([4], [2, 2, 2])]
-    assert sum(features.asked) == 2 + (2 + 2 + 1)  # references, and the end of each, kept for others
+        result = optimize(lambda z: Batch(latents=z), bound, noise[places], Settings(6, 0.02))
+        made, others = [*made, result.noise], [*others, result.batch]
+    made = torch.cat(made)
+    assert [len(batch) for batch in others] == [2, 2, 2, 1]
+    assert sum(features.asked) == 2 + (2 + 2 + 1)  # references, and the end of each, which is kept for those after it
     whole = together([given, Batch(latents=made)])
     assert objective.measure(whole) > objective.measure(Batch(latents=torch.cat([given.latents, noise])))
+
+
+def test_turns_cover_a_set_in_order():
+    assert list(turns(5, 2)) == [[0, 1], [2, 3], [4]] and list(turns(2, 2)) == [[0, 1]]
 
 
 def test_batches_together_are_seen_as_their_parts_are():

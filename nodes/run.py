@@ -1,0 +1,211 @@
+"""One run of Noise Optimize over a set: batch after batch, each in its own session and different from all before."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ..noise.history import CANCELLED, Progress, Result, named
+from ..noise.optimize import optimize
+from ..noise.optimizers import OPTIMIZERS
+from ..noise.sets import alone, together, turns
+from ..noise.settings import Settings
+from ..objectives.batch import LATENTS, PICTURES, Batch
+from ..objectives.objective import Objective
+from .host.session import Session, run_in_session
+from .host.wires import DifferentiableSampler, latent_image, refuse_wires
+from .latents import noise_for
+from .monitor import Monitor, to_images
+from .networks import patchers
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished batch of the set.
+
+    places: of its pictures in the set. result: what the loop found. start: the batch as it began. batch: what the wired
+    sampler makes of the noise found.
+    """
+
+    places: list[int]
+    result: Result
+    start: Batch
+    batch: Batch
+
+
+@dataclass
+class Run:
+    """The wires and settings of a run over a set of `total` pictures, as many at a time as `latent` has samples.
+
+    references: pictures to differ from. keep: whether Cancel keeps the best so far and goes on.
+    start: (total, C, ...) the noise that the set starts from, in float32 on the CPU.
+    """
+
+    noise: Any
+    guider: Any
+    sampler: Any
+    sigmas: Tensor
+    latent: dict[str, Any]
+    objective: Objective
+    vae: Any
+    settings: Settings
+    total: int
+    references: Batch | None = None
+    keep: bool = False
+    node_id: str | None = None
+    start: Tensor = field(init=False)
+    monitor: Monitor = field(init=False)
+
+    def __post_init__(self) -> None:
+        refuse_wires(self.guider, self.sigmas)
+        self.start = noise_for(self.noise, self.whole(latent_image(self.guider, self.latent).shape)).float()
+        count = math.ceil(self.total / self.at_once)
+        self.monitor = Monitor(self.node_id, count * (self.settings.iterations + 1))
+
+    @property
+    def at_once(self) -> int:
+        return min(self.total, len(self.latent["samples"]))
+
+    @property
+    def several(self) -> bool:
+        """Whether the set is not just the batch of `latent`."""
+        return self.total != len(self.latent["samples"])
+
+    def whole(self, shape: Sequence[int]) -> dict[str, Any]:
+        """The LATENT of the whole set, with samples of this shape; where that is `latent` itself, with its content."""
+        if not self.several and tuple(self.latent["samples"].shape) == tuple(shape):
+            return self.latent
+        latent = {**self.latent, "samples": torch.zeros(self.total, *shape[1:])}
+        if self.several:
+            latent.pop("batch_index", None)
+        return latent
+
+    def batches(self) -> Iterator[Made]:
+        """The set, batch by batch. Once the run was cancelled, what is left of it is only sampled."""
+        settings, others = self.settings, [] if self.references is None else [self.references]
+        for places in turns(self.total, self.at_once):
+            made = self.made(places, others, settings, self.sampler)
+            others = [*others, made.batch]
+            if made.result.stopped == CANCELLED:
+                settings = replace(settings, iterations=0)
+            if self.several and made.batch.pictures is not None:
+                self.monitor.finish(to_images(made.batch.pictures))
+            yield made
+
+    def made(self, places: list[int], others: list[Batch], settings: Settings, sampler: Any) -> Made:
+        """The pictures at these places, made to differ from `others` too; where memory `auto` runs out, with low."""
+        if not isinstance(sampler, DifferentiableSampler):
+            sampler = DifferentiableSampler(sampler)
+        gradient = settings.iterations > 0 and OPTIMIZERS[settings.optimizer].update is not None
+        try:
+            return run_in_session(
+                self.guider,
+                sampler,
+                self.sigmas,
+                self.latent,
+                partial(self.optimized, places, others, settings, sampler.memory),
+                vae=self.vae,
+                seed=self.noise.seed,
+                members=(places, self.total) if self.several else None,
+                networks=patchers(self.objective.networks),
+            )
+        except RuntimeError as error:
+            if not comfy.model_management.is_oom(error):
+                raise
+            if not gradient or sampler.memory != "auto":
+                raise type(error)(self.too_much(len(places), sampler.memory if gradient else "")) from error
+        logging.warning("Noise Optimize ran out of memory; it begins again with memory low.")
+        comfy.model_management.soft_empty_cache()
+        return self.made(places, others, settings, DifferentiableSampler(sampler, "low", sampler.gradient_steps))
+
+    def too_much(self, count: int, memory: str) -> str:
+        """The sentence for a machine whose memory is too small. memory: "fast" or "low", or "" without a gradient."""
+        size = " x ".join(map(str, self.latent["samples"].shape[2:]))
+        ways = {
+            "fast": "with memory fast: set memory to auto or low in Differentiable Sampler, or ",
+            "low": "even with memory low: ",
+            "": "without any gradient: ",
+        }[memory]
+        if count > 1:
+            ways += "lower the batch of latent_image and set total_pictures to the number you want, or "
+        return (
+            f"Out of memory with {count} pictures at once of latent size {size}, {ways}lower its size, or the chunk or "
+            "size of the features."
+        )
+
+    def optimized(
+        self, places: list[int], others: list[Batch], settings: Settings, memory: str, session: Session
+    ) -> Made:
+        """What a session is opened for: the loop, then what any sampler node makes of the noise found.
+
+        The best so far is what was found on a Cancel that keeps it, and where memory runs out that `auto` cannot save.
+        """
+        objective = self.objective
+        if others:
+            objective = objective.bind(references=together(others))
+        elif len(places) == 1 < self.total:
+            objective = alone(objective)
+        if not objective.leaves():
+            settings = replace(settings, iterations=0)
+        generate = partial(session.batch, pictures=PICTURES in self.objective.needs)
+        watch = Watch(self, session, places)
+        noise = self.start[places].to(session.device).clone()
+        try:
+            result = optimize(generate, objective, noise, settings, watch, session.mask)
+        except comfy.model_management.InterruptProcessingException:
+            if watch.last is None or not self.keep:
+                raise
+            result = watch.last.result
+        except RuntimeError as error:
+            again = memory == "auto" and session.memory.mode != "low"
+            if watch.last is None or again or not comfy.model_management.is_oom(error):
+                raise
+            result = replace(watch.last.result, stopped="memory ran out")
+        with torch.no_grad():
+            batch = result.batch if result.plain else generate(result.noise)
+            if batch.pictures is None and self.vae is not None:
+                batch = replace(batch, pictures=session.decode(batch.get(LATENTS)))
+        return Made(places, replace(result, batch=Batch()), watch.start, batch)
+
+    def scores(self, made: Sequence[Made]) -> tuple[dict[str, float], dict[str, float]]:
+        """Every score before and after: of the batch as the loop saw it, or of the whole set."""
+        if not self.several:
+            result = made[0].result
+            return result.history[0].scores, result.history[result.best].scores
+        comfy.model_management.load_models_gpu(patchers(self.objective.networks))
+        begun, ended = together([part.start for part in made]), together([part.batch for part in made])
+        objective = self.objective.bind(start=begun, references=self.references)
+        with torch.no_grad():
+            return named(objective(begun)), named(objective(ended))
+
+
+class Watch:
+    """Shows a batch in the node at each of its iterations; start: the batch as it began, last: the latest progress."""
+
+    start: Batch
+
+    def __init__(self, run: Run, session: Session, places: list[int]) -> None:
+        self.run, self.session, self.places = run, session, places
+        self.last: Progress | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        step, batch, run = progress.step, progress.batch, self.run
+        if self.last is None:
+            self.start = batch
+        self.last = progress
+        images = self.session.preview(batch.get(LATENTS)) if batch.pictures is None else to_images(batch.pictures)
+        lines = [f"iteration {step.iteration} of {run.settings.iterations}"]
+        if run.several:
+            lines[0] = f"pictures {self.places[0] + 1} to {self.places[-1] + 1} of {run.total}, {lines[0]}"
+        first = progress.result.history[0].scores
+        lines += [f"{name} {value:.3f} (start {first[name]:.3f})" for name, value in step.scores.items()]
+        before = self.places[0] // run.at_once * (run.settings.iterations + 1)
+        run.monitor.show(images, "\n".join(lines), before + step.iteration + 1)
