@@ -12,7 +12,8 @@ import folder_paths
 from comfy_api.v0_0_2 import io
 
 from ..noise import files
-from .latents import FixedNoise, noise_for, parts
+from .checks import shortened
+from .latents import ColouredNoise, FixedNoise, noise_for, parts
 from .node import Node
 
 SUFFIX = ".safetensors"
@@ -50,8 +51,8 @@ class SaveNoise(Node):
             seed=noise.seed,
             batch_index=latent_image.get("batch_index"),
             spectrum=described(noise),
-            scores=getattr(noise, "scores", {}),
-            settings=getattr(noise, "settings", {}),
+            scores=noise.scores if isinstance(noise, FixedNoise) else {},
+            settings=noise.settings if isinstance(noise, FixedNoise) else {},
         )
         folder, name, counter, subfolder = place(filename_prefix)
         file = f"{name}_{counter:05}_{SUFFIX}"
@@ -59,8 +60,8 @@ class SaveNoise(Node):
             files.save(folder / file, kept)
         except OSError as error:
             raise ValueError(
-                f"filename_prefix {filename_prefix!r}: {folder} cannot be written ({error.strerror}); "
-                "choose another prefix or free the folder."
+                f"filename_prefix {shortened(filename_prefix)} cannot be written ({error.strerror}); choose another "
+                "prefix or free its folder."
             ) from error
         return io.NodeOutput(ui={"noise": [{"filename": file, "subfolder": subfolder, "type": "output"}]})
 
@@ -69,23 +70,25 @@ def place(prefix: str) -> tuple[Path, str, int, str]:
     """Folder, name, counter and subfolder for a prefix in the output folder, by the host's rules."""
     output = folder_paths.get_output_directory()
     target = os.path.normpath(os.path.join(output, prefix.replace("\\", "/")))
-    if os.path.realpath(output) == os.path.realpath(target) or not folder_paths.is_within_directory(output, target):
+    inside = "\0" not in prefix and folder_paths.is_within_directory(output, target)
+    if not inside or os.path.realpath(output) == os.path.realpath(target):
         raise ValueError(
-            f"filename_prefix {prefix!r} names no file inside the output folder; use a name like noise/noise."
+            f"filename_prefix {shortened(prefix)} names no file inside the output folder; use a name like noise/noise."
         )
     try:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
     except OSError as error:
         raise ValueError(
-            f"filename_prefix {prefix!r}: its folder cannot be used ({error.strerror}); choose another prefix."
+            f"filename_prefix {shortened(prefix)}: its folder cannot be used ({error.strerror}); choose another prefix."
         ) from error
     return Path(folder), name, counter, subfolder
 
 
 def described(noise: Any) -> dict[str, Any] | None:
     """The spectrum of a NOISE as JSON can hold it; None where it does not say."""
-    spectrum = getattr(noise, "spectrum", None)
-    return spectrum if spectrum is None or isinstance(spectrum, dict) else asdict(spectrum)
+    if isinstance(noise, ColouredNoise):
+        return asdict(noise.spectrum)
+    return noise.spectrum if isinstance(noise, FixedNoise) else None
 
 
 class LoadNoise(Node):
@@ -152,9 +155,9 @@ def listed() -> list[str]:
 def located(file: str) -> Path:
     """The path of a listed file; raises ValueError where the name leads out of ComfyUI's folders."""
     try:
-        return Path(folder_paths.get_annotated_filepath(file))
+        return Path(folder_paths.get_annotated_filepath(str(file)))
     except ValueError as error:
-        raise ValueError(f"{file!r} leads outside ComfyUI's folders; choose a file of the list.") from error
+        raise ValueError(f"file {shortened(file)} leads outside ComfyUI's folders; choose one of the list.") from error
 
 
 NODES = [SaveNoise, LoadNoise]

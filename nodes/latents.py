@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import comfy.nested_tensor
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..noise.coloured import Spectrum, colour
+from ..noise.files import PRECISIONS
 
 Samples: TypeAlias = Tensor | comfy.nested_tensor.NestedTensor
 
@@ -17,6 +20,11 @@ Samples: TypeAlias = Tensor | comfy.nested_tensor.NestedTensor
 def parts(samples: Samples) -> list[Tensor]:
     """The tensors of a latent: one, or several where it is nested (a video and its sound)."""
     return list(samples.unbind()) if samples.is_nested else [samples]
+
+
+def batch_size(latent: dict[str, Any]) -> int:
+    """How many samples a LATENT holds."""
+    return len(parts(latent["samples"])[0])
 
 
 def joined(tensors: list[Tensor], like: Samples) -> Samples:
@@ -29,16 +37,32 @@ def sizes(samples: Samples) -> str:
     return " and ".join(f"{t.shape[0]} of {' x '.join(map(str, t.shape[1:]))}" for t in parts(samples))
 
 
-def check_latent(latent: dict[str, Any]) -> Samples:
+def check_latent(latent: Any) -> Samples:
     """The samples of a LATENT; raises ValueError with one sentence where noise cannot be made for them."""
-    samples = latent["samples"]
+    samples = latent.get("samples") if isinstance(latent, dict) else None
+    if not isinstance(samples, Tensor | comfy.nested_tensor.NestedTensor):
+        raise ValueError("latent_image gets no latent; wire an Empty Latent Image, VAE Encode or another LATENT.")
     for part in parts(samples):
-        if not 3 <= part.ndim <= 5 or 0 in part.shape or not part.is_floating_point():
+        if not 3 <= part.ndim <= 5 or 0 in part.shape or part.dtype not in PRECISIONS:
             raise ValueError(
                 f"latent_image holds {sizes(samples)} ({part.dtype}), for which there is no noise; "
                 "wire a latent of an image, a video or sound that is not empty."
             )
+    index, count = latent.get("batch_index"), len(parts(samples)[0])
+    if index is not None and not (is_index(index) and len(index) == count):
+        raise ValueError(
+            f"latent_image says that its {count} samples are numbers {index} of their batch (batch_index), which is no "
+            "number from 0 for each; wire a latent of which it says the number of each sample, or nothing."
+        )
+    mask = latent.get("noise_mask")
+    if mask is not None and not (isinstance(mask, Tensor) and mask.numel() and mask.is_floating_point()):
+        raise ValueError("latent_image has a mask (noise_mask) without values; paint one, or take it off.")
     return samples
+
+
+def is_index(index: Any) -> bool:
+    """Whether it can be the batch_index of a LATENT: numbers of samples, from 0."""
+    return isinstance(index, list | tuple) and all(isinstance(i, Integral) and i >= 0 for i in index)
 
 
 def filled(latent: dict[str, Any], samples: Samples) -> dict[str, Any]:
@@ -105,15 +129,29 @@ class FixedNoise:
                 f"noise was made for latents of another size ({sizes(self.samples)}; latent_image holds "
                 f"{sizes(latent['samples'])}); set latent_image to the size of the noise."
             )
-        index = latent.get("batch_index") or self.batch_index[: len(wanted[0])]
-        if len(wanted[0]) > len(index) or not set(index) <= set(self.batch_index):
-            raise ValueError(
-                f"noise holds the samples {self.batch_index} of its batch, and latent_image asks for "
-                f"{latent.get('batch_index') or len(wanted[0])}; set the batch of latent_image to samples it holds."
-            )
-        rows = [self.batch_index.index(i) for i in index]
+        rows = self.rows(latent.get("batch_index"), len(wanted[0]))
         comfy.sample.prepare_noise(latent["samples"], self.seed, latent.get("batch_index"))
-        return joined([h[rows].to(w.dtype) for h, w in zip(held, wanted)], latent["samples"])
+        # never rounded: samplers compute in float32 whatever the latent is in
+        given = [h[rows].to(torch.promote_types(h.dtype, w.dtype)) for h, w in zip(held, wanted)]
+        return joined(given, latent["samples"])
+
+    def rows(self, index: Sequence[int] | None, count: int) -> list[int]:
+        """Where the samples are that a latent asks for by its batch_index, or the first `count`."""
+        held = self.batch_index
+        if index is None or list(index) == held:
+            if count <= len(held):
+                return list(range(count))
+        elif set(index) <= set(held):
+            if all(held.count(i) == 1 for i in index):
+                return [held.index(i) for i in index]
+            raise ValueError(
+                f"noise holds several samples of one number in its batch ({held}), and latent_image asks for "
+                f"{list(index)}; wire the latent that this noise was made for."
+            )
+        raise ValueError(
+            f"noise holds the samples {held} of its batch, and latent_image asks for "
+            f"{count if index is None else list(index)}; set the batch of latent_image to samples it holds."
+        )
 
 
 def noise_for(noise: Any, latent: dict[str, Any]) -> Samples:
@@ -124,4 +162,13 @@ def noise_for(noise: Any, latent: dict[str, Any]) -> Samples:
     samples = check_latent(latent)
     if isinstance(noise, FixedNoise) and not samples.is_nested and not noise.samples.is_nested and not samples.any():
         latent = {**latent, "samples": noise.samples.new_zeros(len(samples), *noise.samples.shape[1:])}
-    return noise.generate_noise(latent).cpu()
+    found = noise.generate_noise(latent)
+    if not isinstance(found, type(latent["samples"])) or sizes(found) != sizes(latent["samples"]):
+        given = sizes(found) if isinstance(found, Samples) else f"a {type(found).__name__}"
+        raise ValueError(
+            f"noise gives {given} for a latent_image of {sizes(latent['samples'])}; wire a NOISE that follows the size "
+            "of latent_image, such as Random Noise."
+        )
+    if not all(part.dtype in PRECISIONS and part.isfinite().all() for part in parts(found)):
+        raise ValueError("noise holds values that are no finite decimal numbers; make it anew.")
+    return joined([part.cpu() for part in parts(found)], found)

@@ -74,8 +74,8 @@ class MeasureNode(Node):
 
 
 def to_pictures(images: Tensor) -> Tensor:
-    """(B, 3, H, W) from the host's (B, H, W, 3 or more)."""
-    return images[..., :3].movedim(-1, 1)
+    """(B, 3, H, W) from the host's (B, H, W, 3 or more), or from grey ones (B, H, W, 1)."""
+    return (images if images.shape[-1] > 1 else images.expand(-1, -1, -1, 3))[..., :3].movedim(-1, 1)
 
 
 def measurable(objective: Objective, batches: Sequence[Batch]) -> tuple[list[Objective], list[str]]:
@@ -87,10 +87,12 @@ def measurable(objective: Objective, batches: Sequence[Batch]) -> tuple[list[Obj
             omitted.append(f"{leaf.name} is not measured: it works on latents, and these are pictures.")
         elif leaf.role.compares == "start" and start is None:
             omitted.append(f"{leaf.name} is not measured: wire the starting pictures to before.")
+        elif leaf.role.compares == "set" and min(map(len, batches)) == 1:
+            omitted.append(f"{leaf.name} is not measured: it compares the pictures of images, and one has no other.")
         else:
             leaves.append(leaf.bind(start))
     if not leaves:
-        raise ValueError(" ".join(omitted) or "objective is empty: wire an objective.")
+        raise ValueError(f"objective has nothing to measure: {' '.join(omitted)}")
     return leaves, omitted
 
 

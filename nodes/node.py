@@ -1,4 +1,4 @@
-"""What all nodes of this pack share: the sentence that says what is wrong is written into the node that fails.
+"""What all nodes of this pack share: what comes in is checked first, and what is wrong is said in the node itself.
 
 The frontend shows a toast that says only that a graph failed, and keeps the sentence behind two clicks.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, ClassVar
@@ -14,26 +15,32 @@ from typing import Any, ClassVar
 from comfy_api.v0_0_2 import io
 from comfy_execution.utils import get_executing_context
 
+from .checks import check_inputs
 from .monitor import write
 
 
 class Node(io.ComfyNode):
-    """Base of all nodes; what `execute` raises goes on as it is, and is read in the node."""
+    """Base of all nodes: `execute` gets inputs that were checked, and what it raises is read in the node, too."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         execute = vars(cls).get("execute")
         if execute is not None and not hasattr(execute.__func__, "__wrapped__"):  # the host copies classes that it runs
-            cls.execute = classmethod(_spoken(execute.__func__))
+            cls.execute = classmethod(_checked(execute.__func__))
 
 
-def _spoken(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    signature = inspect.signature(execute)
+
     @functools.wraps(execute)
-    def spoken(cls: type[Node], *args: Any, **inputs: Any) -> io.NodeOutput:
+    def checked(cls: type[Node], *args: Any, **inputs: Any) -> io.NodeOutput:
         with _Failure():
+            given = signature.bind(cls, *args, **inputs).arguments
+            own = inspect.signature(cls.validate_inputs).parameters  # those a node looks at itself
+            check_inputs([each for each in cls.define_schema().inputs if each.id not in own], given | inputs)
             return execute(cls, *args, **inputs)
 
-    return spoken
+    return checked
 
 
 class _Failure(contextlib.AbstractContextManager[None]):

@@ -151,7 +151,7 @@ def starting_latent(model: Any, noise: Samples, image: Samples) -> Samples:
         )
 
     def start(z: Tensor, x: Tensor) -> Tensor:
-        x = to_model(x.cpu()) if x.any() else x.cpu()
+        x = to_model(x.cpu()) if x.any() else torch.zeros_like(z)  # an empty latent has the size of the noise
         return from_model(sampling.noise_scaling(sigma, z.clone(), x, max_denoise=True) / kept)
 
     return joined([start(z, x) for z, x in zip(parts(noise), parts(image))], noise)

@@ -20,7 +20,7 @@ from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, sockets
 from .files import described
-from .latents import FixedNoise, filled
+from .latents import FixedNoise, batch_size, filled
 from .measure import to_pictures
 from .node import Node
 from .run import Run
@@ -243,6 +243,9 @@ class NoiseOptimize(Node):
             settings = replace(settings, **{name: getattr(recipe, name) for name in names})
         if PICTURES in objective.needs and vae is None:
             raise ValueError("objective looks at pictures, and there is no VAE: wire one to vae.")
+        mask = latent_image.get("noise_mask")
+        if settings.iterations and mask is not None and not mask.any():
+            raise ValueError("latent_image has an empty mask: nothing may change. Paint one, or set iterations to 0.")
         if references is not None:
             references = to_pictures(references).to(comfy.model_management.get_torch_device())
         run = Run(
@@ -254,7 +257,7 @@ class NoiseOptimize(Node):
             objective,
             vae,
             settings,
-            total_pictures or len(latent_image["samples"]),
+            total_pictures or batch_size(latent_image),
             None if references is None else Batch(pictures=references),
             keep=on_cancel == KEEP,
             node_id=cls.hidden.unique_id,

@@ -22,7 +22,7 @@ from . import sockets
 from .files import described
 from .host.foresight import Begun
 from .host.session import Session, run_in_session
-from .latents import FixedNoise, filled, noise_for
+from .latents import FixedNoise, batch_size, filled, noise_for
 from .monitor import Monitor, to_images
 from .networks import patchers
 from .node import Node
@@ -149,7 +149,7 @@ class Work:
 
     @property
     def at_once(self) -> int:
-        return len(self.latent["samples"])
+        return batch_size(self.latent)
 
     def session(self, body: Any, rows: list[int]) -> Any:
         """body(session) for these candidates."""

@@ -11,9 +11,13 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 FORMAT, VERSION = "noise_optimize.noise", "1"
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SEEDS = range(-(2**63), 2**64)  # what torch.manual_seed takes
+LONGEST = 100  # letters of a file's name in a message
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,10 @@ def save(path: str | os.PathLike[str], noise: NoiseFile) -> Path:
 def load(path: str | os.PathLike[str]) -> NoiseFile:
     """Read a noise file; raises ValueError with one sentence where it is missing, damaged or something else."""
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            f"{path.name}: there is no such noise file; choose one of the list or save one with Save Noise."
-        )
-    damaged = f"{path.name} is damaged or no safetensors file; save the noise again with Save Noise."
+    name = path.name if len(path.name) <= LONGEST else f"{path.name[:LONGEST]}..."
+    if not os.path.isfile(path):
+        raise ValueError(f"{name}: there is no such noise file; choose one of the list or save one with Save Noise.")
+    damaged = f"{name} is damaged or no safetensors file; save the noise again with Save Noise."
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -83,25 +86,29 @@ def load(path: str | os.PathLike[str]) -> NoiseFile:
                 parts = tuple(file.get_tensor(f"noise_{i}") for i in range(len(file.keys())))
                 fields = {name: json.loads(metadata[name]) for name in STORED_AS_JSON}
                 shapes = json.loads(metadata["shape"])
-    except (safetensors.SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(damaged) from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path.name} holds no noise; choose a file written by Save Noise.")
+        raise ValueError(f"{name} holds no noise; choose a file written by Save Noise.")
     if metadata.get("version") != VERSION:
-        raise ValueError(f"{path.name} was written by another version of this node pack; update the pack to load it.")
-    noise = NoiseFile(samples=parts, **fields)
-    if not parts or shapes != [list(part.shape) for part in parts] or not _sound(noise):
+        raise ValueError(f"{name} was written by another version of this node pack; update the pack to load it.")
+    if not parts or shapes != [list(part.shape) for part in parts] or not _sound(parts, **fields):
         raise ValueError(damaged)
-    return noise
+    return NoiseFile(parts, **fields)
 
 
-def _sound(noise: NoiseFile) -> bool:
+def _sound(parts: tuple[Tensor, ...], seed: Any, batch_index: Any, spectrum: Any, scores: Any, settings: Any) -> bool:
     """Whether tensors and fields are what `save` would have written."""
     return (
-        all(part.is_floating_point() and part.ndim >= 3 for part in noise.samples)
-        and isinstance(noise.seed, int)
-        and isinstance(noise.batch_index, list | None)
-        and isinstance(noise.spectrum, dict | None)
-        and isinstance(noise.scores, dict)
-        and isinstance(noise.settings, dict)
+        all(part.dtype in PRECISIONS and part.ndim >= 3 for part in parts)
+        and type(seed) is int
+        and seed in SEEDS
+        and (batch_index is None or _is_index(batch_index, len(parts[0])))
+        and isinstance(spectrum, dict | None)
+        and isinstance(scores, dict)
+        and isinstance(settings, dict)
     )
+
+
+def _is_index(index: Any, count: int) -> bool:
+    return isinstance(index, list) and len(index) == count and all(type(i) is int and i >= 0 for i in index)

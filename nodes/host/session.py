@@ -35,7 +35,7 @@ from .gradients import Gradients
 from .kernels import cannot_differentiate
 from .memory import Memory
 from .sampling import Sampling, through
-from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_wires, resident, sampler_name
+from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_vae, refuse_wires, resident, sampler_name
 
 T = TypeVar("T")
 
@@ -68,6 +68,8 @@ def run_in_session(
     beside = [p for p in (getattr(vae, "patcher", None), *networks) if hasattr(p, "load_device")]
     with torch.inference_mode(False):
         sampling = Sampling.of(guider, sampler.sampler, sigmas, latent, seed, members, beside)
+        if vae is not None:
+            refuse_vae(vae, sampling.latent)
         session = Session(sampling, sampler, vae, networks)
         try:
             return body(session)

@@ -25,6 +25,8 @@ def refuse_wires(guider: Any, sigmas: Tensor) -> None:
         raise ValueError(f"guider: a {type(guider).__name__} cannot be used; wire a Basic, CFG or Dual CFG Guider.")
     if len(sigmas) < 2:
         raise ValueError("sigmas holds no step to take: raise steps, or denoise above 0, in the scheduler.")
+    if not sigmas[0] > 0:
+        raise ValueError(f"sigmas begins at {float(sigmas[0]):g}, where no noise goes in: wire a scheduler as it is.")
 
 
 def refuse_gradient(guider: Any, sampler: Any) -> None:
@@ -40,6 +42,11 @@ def refuse_gradient(guider: Any, sampler: Any) -> None:
     if compiled or any(hasattr(m, "_orig_mod") for m in patcher.model.modules()):
         raise ValueError(
             f"The model is compiled, so it has no exact gradient: remove TorchCompileModel, {GRADIENT_FREE}"
+        )
+    if getattr(sampler, "extra_options", {}).get("upscale_method") == "bislerp":
+        raise ValueError(
+            "sampler enlarges by bislerp, whose derivative is not finite: set its upscale_method to bilinear, "
+            f"{GRADIENT_FREE}"
         )
     if reason := REFUSED.get(sampler_name(sampler)):
         raise ValueError(f"{reason}, so it has no exact gradient: wire another sampler, {GRADIENT_FREE}")
@@ -73,13 +80,29 @@ def latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:
         raise ValueError("latent_image holds several latents in one (picture and sound); wire a latent of pictures.")
     ratios = (latent.get(f"downscale_ratio_{axis}") for axis in ("spacial", "temporal"))
     samples = comfy.sample.fix_empty_latent_channels(guider.model_patcher, samples, *ratios)
-    channels = guider.model_patcher.get_model_object("latent_format").latent_channels
+    wanted = guider.model_patcher.get_model_object("latent_format")
+    if samples.ndim - 2 != wanted.latent_dimensions:
+        raise ValueError(
+            f"latent_image has {samples.ndim - 2} dimensions and this model needs {wanted.latent_dimensions} "
+            "(1: sound, 2: pictures, 3: video); wire a latent of its kind."
+        )
+    channels = wanted.latent_channels
     if samples.shape[1] != channels:
         raise ValueError(
             f"latent_image has {samples.shape[1]} channels and this model needs {channels}: "
             "encode it with the VAE of this model, or wire an empty latent."
         )
     return samples
+
+
+def refuse_vae(vae: Any, samples: Tensor) -> None:
+    """A VAE of another family than the latents (B, C, ...), as far as channels and dimensions tell."""
+    channels, dimensions = getattr(vae, "latent_channels", samples.shape[1]), getattr(vae, "latent_dim", 2)
+    if channels != samples.shape[1] or dimensions > samples.ndim - 2:
+        raise ValueError(
+            f"vae is of another family than the model: it decodes latents of {channels} channels in {dimensions} "
+            f"dimensions, and these have {samples.shape[1]} in {samples.ndim - 2}; wire the VAE of this model."
+        )
 
 
 def resident(patcher: Any) -> Any:

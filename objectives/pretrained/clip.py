@@ -87,7 +87,7 @@ def load_clip(
     architecture, _, tag = name.strip().rpartition("/")
     config = open_clip.get_pretrained_cfg(architecture, tag)
     if not config:
-        raise ValueError(f"open_clip has no model {name!r}; the nearest are {_nearest(name)}.")
+        raise ValueError(f"open_clip has no model {name[:60]!r}; the nearest are {_nearest(name)}.")
     repository, file = os.path.split(config["hf_hub"])
     weights = Weights(
         f"CLIP {name}",

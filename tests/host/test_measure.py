@@ -35,6 +35,13 @@ def images(count, channels=3):
     return torch.cat([natural(count, 8, 8)] * 2, dim=1)[:, :channels].movedim(1, -1)
 
 
+def test_grey_pictures_are_those_of_three_equal_channels():
+    grey = images(3, channels=1)
+    objective = Diversity(features=ColourFeatures(), statistic="pairwise")
+    one, other = (MeasureNode.execute(each, objective).args[1] for each in (grey, grey.expand(-1, -1, -1, 3)))
+    assert one == other
+
+
 def test_the_host_has_the_networks_while_they_measure():
     features = Projection()
     with torch.inference_mode():

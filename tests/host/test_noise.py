@@ -133,6 +133,27 @@ def test_an_empty_latent_stands_for_the_latent_that_given_noise_was_made_for():
         noise_for(FixedNoise(HELD), filled)
 
 
+def test_a_latent_that_names_a_sample_twice_gets_both_and_a_part_of_it_is_told_so():
+    """Latent Batch of two empty latents: both are samples 0 and 1 of their batch."""
+    given = FixedNoise(HELD, batch_index=[0, 1, 0])
+    assert given.generate_noise(latent(*HELD.shape, batch_index=[0, 1, 0])).equal(HELD)
+    assert given.generate_noise(latent(1, *HELD.shape[1:], batch_index=[1])).equal(HELD[1:2])
+    with pytest.raises(ValueError, match="noise holds several samples of one number"):
+        given.generate_noise(latent(1, *HELD.shape[1:], batch_index=[0]))
+
+
+def test_given_noise_is_not_rounded_to_the_latent_that_asks_for_it():
+    assert FixedNoise(HELD).generate_noise(latent(*HELD.shape, dtype=torch.bfloat16)).equal(HELD)
+
+
+def test_an_empty_latent_becomes_given_noise_of_another_size_as_it_is():
+    model, given = tiny_models.model("sd15"), torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    one, other = (
+        NoiseToLatent.execute(FixedNoise(given), latent(1, 4, *size), model).args[0] for size in ((8, 8), (6, 6))
+    )
+    assert one["samples"].equal(other["samples"])
+
+
 @pytest.mark.parametrize("architecture,filled", [("sdxl", False), ("sd15", True)])
 def test_ksampler_advanced_starts_from_the_latent_as_from_the_noise(architecture, filled):
     model = tiny_models.model(architecture)

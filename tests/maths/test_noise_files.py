@@ -94,6 +94,41 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, case):
         load(path)
 
 
+ODD = {
+    "seed": ["1.5", "18446744073709551616", '"7"', "true", "1" * 5000],
+    "batch_index": ["[3]", "[3, -5]", "[[3], [5]]", "[3, 5.0]", "7", '"35"'],
+    "settings": ["[" * 100_000 + "]" * 100_000, "[]", '"x"', "{"],
+    "shape": ["[" * 100_000 + "]" * 100_000, "[[2, 4, 8, 9]]", "[]", "2"],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "stored"), [(field, stored) for field in ODD for stored in ODD[field]], ids=lambda word: word[:20]
+)
+def test_a_file_whose_fields_save_would_not_have_written_is_damaged(tmp_path, field, stored):
+    with safetensors.safe_open(save(tmp_path / "noise.safetensors", KEPT), framework="pt") as file:
+        metadata = file.metadata() | {field: stored}
+    safetensors.torch.save_file({"noise_0": NOISE}, tmp_path / "odd.safetensors", metadata)
+    with pytest.raises(ValueError, match=r"^odd.safetensors is damaged"):
+        load(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int32, torch.bool, torch.complex64])
+def test_tensors_that_are_no_noise_are_damaged(tmp_path, dtype):
+    with safetensors.safe_open(save(tmp_path / "noise.safetensors", KEPT), framework="pt") as file:
+        metadata = file.metadata()
+    safetensors.torch.save_file({"noise_0": NOISE.to(dtype)}, tmp_path / "odd.safetensors", metadata)
+    with pytest.raises(ValueError, match=r"^odd.safetensors is damaged"):
+        load(tmp_path / "odd.safetensors")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ".", ""])
+def test_a_name_that_no_file_can_have_is_told_briefly(tmp_path, name):
+    with pytest.raises(ValueError, match="there is no such noise file") as told:
+        load(f"{tmp_path}/{name}")
+    assert len(str(told.value)) < 250
+
+
 class Trap:
     """Unpickling this makes a folder."""
 
