@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..noise.basis import BASES
 from ..noise.optimizers import OPTIMIZERS
-from ..noise.recipes import RECIPES
+from ..noise.recipes import RECIPES, facts_of
 from ..noise.settings import Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
@@ -140,10 +140,8 @@ class NoiseOptimize(Node):
                     default=AS_SET,
                     advanced=True,
                     optional=True,
-                    tooltip="A published recipe: its step, clip, momentum and optimizer in place of those set here. "
-                    "Published iterations: "
-                    + "; ".join(f"{name} {recipe.iterations}" for name, recipe in RECIPES.items())
-                    + ".",
+                    tooltip="A published recipe, in place of all that is set here, and of total_pictures where that is "
+                    "0. The report says in what the rest of the graph differs from it.",
                 ),
                 io.Float.Input(
                     "max_seconds",
@@ -237,10 +235,11 @@ class NoiseOptimize(Node):
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = Settings(seconds=max_seconds or math.inf, seed=noise.seed % 2**32, **widgets)
-        if preset != AS_SET:
-            recipe = RECIPES[preset]
-            names = ("learning_rate", "clip", "momentum", "optimizer")
-            settings = replace(settings, **{name: getattr(recipe, name) for name in names})
+        total = total_pictures or batch_size(latent_image)
+        recipe = RECIPES.get(preset)
+        if recipe is not None:
+            settings = replace(settings, **recipe.settings(objective, total))
+            total = total_pictures or (recipe.total if recipe.total > recipe.batch else total)
         if PICTURES in objective.needs and vae is None:
             raise ValueError("objective looks at pictures, and there is no VAE: wire one to vae.")
         mask = latent_image.get("noise_mask")
@@ -257,10 +256,11 @@ class NoiseOptimize(Node):
             objective,
             vae,
             settings,
-            total_pictures or batch_size(latent_image),
+            total,
             None if references is None else Batch(pictures=references),
             keep=on_cancel == KEEP,
             node_id=cls.hidden.unique_id,
+            recipe=recipe,
         )
         made = list(run.batches())
         before, after = run.scores(made)
@@ -269,13 +269,18 @@ class NoiseOptimize(Node):
         found = FixedNoise(
             torch.cat([part.result.noise for part in made]).cpu(),
             noise.seed,
-            {name: value for name, value in asdict(settings).items() if value != math.inf},
+            {"preset": preset} | {name: value for name, value in asdict(settings).items() if value != math.inf},
             {"before": before, "after": after},
             described(noise),
             latent.get("batch_index"),
         )
         parts = [(part.places, part.result) for part in made]
         words = history.report(parts, before, after)
+        if recipe is not None:
+            facts = facts_of(start_of(noise), len(sigmas) - 1, run.at_once, total, run.start.shape[1:])
+            compared = total + (0 if references is None else len(references))
+            otherwise = recipe.differences(objective, compared, facts) or ["everything here is as published"]
+            words = "\n".join([words, f"Preset {preset} ({recipe.source}):", *(f"- {line}." for line in otherwise)])
         panels = {name: leaf.role.panel for name, leaf in zip(after, objective.leaves(), strict=True)}
         shown = ui.PreviewText(words).as_dict()
         images: Any = ExecutionBlocker(NO_VAE)
@@ -285,6 +290,14 @@ class NoiseOptimize(Node):
         return io.NodeOutput(
             found, latent, images, history.plot(parts, panels), words, history.numbers(parts), ui=shown
         )
+
+
+def start_of(noise: Any) -> float | str:
+    """What the optimisation starts from, for `facts_of`: the alpha of the noise, 0 for white, or what else it is."""
+    if isinstance(noise, FixedNoise):
+        return "noise that was found or saved"
+    spectrum = described(noise) or {"kind": "paper", "alpha": 0.0}
+    return float(spectrum["alpha"]) if spectrum["kind"] == "paper" else str(spectrum["kind"])
 
 
 NODES = [NoiseOptimize]

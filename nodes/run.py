@@ -16,6 +16,7 @@ from torch import Tensor
 from ..noise.history import CANCELLED, Progress, Result, named
 from ..noise.optimize import optimize
 from ..noise.optimizers import OPTIMIZERS
+from ..noise.recipes import Recipe
 from ..noise.sets import alone, together, turns
 from ..noise.settings import Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch
@@ -23,7 +24,7 @@ from ..objectives.objective import Objective
 from .host.session import Session, run_in_session
 from .host.wires import DifferentiableSampler, latent_image, refuse_wires
 from .latents import noise_for
-from .monitor import Monitor, to_pil
+from .monitor import Monitor, to_images
 from .networks import patchers
 
 
@@ -45,7 +46,8 @@ class Made:
 class Run:
     """The wires and settings of a run over a set of `total` pictures, as many at a time as `latent` has samples.
 
-    references: pictures to differ from. keep: whether Cancel keeps the best so far and goes on.
+    references: pictures to differ from. keep: whether Cancel keeps the best so far and goes on. recipe: whose clip
+        goes with the number of pictures that are compared.
     start: (total, C, ...) the noise that the set starts from, in float32 on the CPU.
     """
 
@@ -61,6 +63,7 @@ class Run:
     references: Batch | None = None
     keep: bool = False
     node_id: str | None = None
+    recipe: Recipe | None = None
     start: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
 
@@ -92,12 +95,15 @@ class Run:
         """The set, batch by batch. Once the run was cancelled, what is left of it is only sampled."""
         settings, others = self.settings, [] if self.references is None else [self.references]
         for places in turns(self.total, self.at_once):
+            if self.recipe is not None:
+                compared = len(places) + sum(map(len, others))
+                settings = replace(settings, clip=self.recipe.clip(self.objective, compared))
             made = self.made(places, others, settings, self.sampler)
             others = [*others, made.batch]
             if made.result.stopped == CANCELLED:
                 settings = replace(settings, iterations=0)
             if self.several and made.batch.pictures is not None:
-                self.monitor.finish(to_pil(made.batch.pictures))
+                self.monitor.finish(to_images(made.batch.pictures))
             yield made
 
     def made(self, places: list[int], others: list[Batch], settings: Settings, sampler: Any) -> Made:
@@ -201,7 +207,7 @@ class Watch:
         if self.last is None:
             self.start = batch
         self.last = progress
-        images = self.session.preview(batch.get(LATENTS)) if batch.pictures is None else to_pil(batch.pictures)
+        images = self.session.preview(batch.get(LATENTS)) if batch.pictures is None else to_images(batch.pictures)
         lines = [f"iteration {step.iteration} of {run.settings.iterations}"]
         if run.several:
             lines[0] = f"pictures {self.places[0] + 1} to {self.places[-1] + 1} of {run.total}, {lines[0]}"

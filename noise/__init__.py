@@ -20,7 +20,6 @@ from .history import Progress, Result, Step
 from .optimize import optimize
 from .recipes import RECIPES
 from .search import select
-from .sets import together
 from .settings import Settings
 
 __all__ = [
@@ -36,5 +35,4 @@ __all__ = [
     "optimize",
     "save",
     "select",
-    "together",
 ]

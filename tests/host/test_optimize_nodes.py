@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import comfy.model_management
 import comfy_extras.nodes_custom_sampler as samplers
@@ -13,9 +13,11 @@ import pytest
 import tiny_models
 import torch
 
+from noise_optimize.nodes import run
 from noise_optimize.nodes.host.session import Session
 from noise_optimize.nodes.host.wires import DifferentiableSampler
 from noise_optimize.nodes.optimize import NoiseOptimize
+from noise_optimize.noise import recipes
 from noise_optimize.objectives.objective import Objective
 
 NODE = NoiseOptimize.PREPARE_CLASS_CLONE(None)
@@ -190,12 +192,6 @@ def test_a_picture_that_loses_its_quality_is_put_back_alone(wires):
     assert "Picture 2 was put back 1 x" in report and "Picture 1 was" not in report
 
 
-def test_a_preset_stands_in_for_the_step_and_leaves_the_iterations(wires):
-    noise, *_ = optimise(wires, spread, iterations=1, preset="ReNO, one picture")
-    assert noise.settings["optimizer"] == "nesterov" and noise.settings["iterations"] == 1
-    assert noise.settings["learning_rate"] == pytest.approx(0.0039, abs=1e-4)
-
-
 def test_image_to_image_with_a_mask_moves_only_what_the_mask_frees(wires):
     content = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     mask = torch.zeros(1, 4, 4)
@@ -211,3 +207,48 @@ def test_image_to_image_with_a_mask_moves_only_what_the_mask_frees(wires):
 def test_no_picture_output_is_faked_without_a_vae(wires):
     blocked = optimise(wires, spread, iterations=0)[2]
     assert "wire a VAE" in blocked.message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread(Told):
+    """A diversity of a recipe by its name alone."""
+
+    by: Callable = lambda latents, _: latents.mean()
+    name: str = recipes.DPP
+
+
+def test_a_preset_is_the_recipe_and_the_report_says_what_is_otherwise(wires, monkeypatch):
+    recipe = replace(recipes.RECIPES["FLUX.1 schnell, pink noise"], iterations=2)
+    monkeypatch.setitem(recipes.RECIPES, "FLUX.1 schnell, pink noise", recipe)
+    noise, _, _, _, report, _ = optimise(
+        wires, Spread(), preset="FLUX.1 schnell, pink noise", iterations=7, optimizer="adam", whiteness_weight=1.0
+    )
+    expected = recipe.settings(Spread(), 2)
+    assert {name: noise.settings[name] for name in expected} == expected
+    assert noise.settings["preset"] == "FLUX.1 schnell, pink noise"
+    assert "2 iterations" in report
+    told = report.partition("released code):")[2].splitlines()
+    for line in (
+        "starting noise: pink, alpha 0.2 in the recipe, white here",
+        "steps: 1 in the recipe, 2 here",
+        "pictures at once: 4 in the recipe, 2 here",
+        "latent: 16 x 64 x 64 in the recipe, 4 x 4 x 4 here",
+        "HPSv2.1: weight 2.38 in the recipe, not wired here",
+        *recipe.differs,
+    ):
+        assert line.split(" weight")[0] in "\n".join(told)
+    assert all(line.startswith("- ") for line in told if line)
+    assert "Preset" not in optimise(wires, Spread())[4]
+
+
+def test_a_preset_of_one_picture_at_a_time_makes_as_many_as_published_each_with_its_own_clip(wires, monkeypatch):
+    recipe = replace(recipes.RECIPES["FLUX.1 schnell, one at a time"], iterations=0, total=3)
+    monkeypatch.setitem(recipes.RECIPES, "FLUX.1 schnell, one at a time", recipe)
+    seen, loop = [], run.optimize
+    monkeypatch.setattr(run, "optimize", lambda *args: seen.append(args[3].clip) or loop(*args))
+    one = wires | {"latent_image": tiny_models.latent("sdxl", 4, 4, 1)}
+    latent = optimise(one, Spread(), preset="FLUX.1 schnell, one at a time")[1]
+    assert len(latent["samples"]) == 3
+    assert seen == [recipe.clip(Spread(), compared) for compared in (1, 2, 3)]
+    fewer = optimise(one, Spread(), preset="FLUX.1 schnell, one at a time", total_pictures=2)[1]
+    assert len(fewer["samples"]) == 2
