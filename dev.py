@@ -166,11 +166,11 @@ def lint(*arguments: str) -> None:
 
 
 def types() -> None:
-    """Mypy on the host-free half, under its real package name whatever the clone is called."""
+    """Mypy on the pack, under its real package name whatever the clone is called."""
     if not (ALIAS / "noise_optimize").exists():
         ALIAS.mkdir(parents=True, exist_ok=True)
         comfyui.link(ROOT, ALIAS / "noise_optimize")
-    packages = [word for half in ("noise", "objectives") for word in ("-p", f"noise_optimize.{half}")]
+    packages = [word for half in ("noise", "objectives", "nodes") for word in ("-p", f"noise_optimize.{half}")]
     run(python_of(ENVIRONMENT), "-m", "mypy", "--config-file", ROOT / "pyproject.toml", *packages, cwd=ALIAS)
 
 

@@ -62,7 +62,7 @@ def check_latent(latent: Any) -> Samples:
 
 def is_index(index: Any) -> bool:
     """Whether it can be the batch_index of a LATENT: numbers of samples, from 0."""
-    return isinstance(index, list | tuple) and all(isinstance(i, Integral) and i >= 0 for i in index)
+    return isinstance(index, list | tuple) and all(isinstance(i, Integral) and int(i) >= 0 for i in index)
 
 
 def filled(latent: dict[str, Any], samples: Samples) -> dict[str, Any]:

@@ -15,7 +15,7 @@ THUMBNAIL = 256  # of a picture that is finished
 FORMAT = "JPEG"
 
 
-def to_images(pictures: Tensor) -> list[Image.Image]:
+def to_pil(pictures: Tensor) -> list[Image.Image]:
     """PIL pictures of (B, 3, H, W) in 0..1."""
     levels = (pictures.detach().nan_to_num().clamp(0, 1) * 255).round().byte().movedim(1, -1).cpu().numpy()
     return [Image.fromarray(picture) for picture in levels]

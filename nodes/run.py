@@ -24,7 +24,7 @@ from ..objectives.objective import Objective
 from .host.session import Session, run_in_session
 from .host.wires import DifferentiableSampler, latent_image, refuse_wires
 from .latents import noise_for
-from .monitor import Monitor, to_images
+from .monitor import Monitor, to_pil
 from .networks import patchers
 
 
@@ -103,7 +103,7 @@ class Run:
             if made.result.stopped == CANCELLED:
                 settings = replace(settings, iterations=0)
             if self.several and made.batch.pictures is not None:
-                self.monitor.finish(to_images(made.batch.pictures))
+                self.monitor.finish(to_pil(made.batch.pictures))
             yield made
 
     def made(self, places: list[int], others: list[Batch], settings: Settings, sampler: Any) -> Made:
@@ -207,7 +207,7 @@ class Watch:
         if self.last is None:
             self.start = batch
         self.last = progress
-        images = self.session.preview(batch.get(LATENTS)) if batch.pictures is None else to_images(batch.pictures)
+        images = self.session.preview(batch.get(LATENTS)) if batch.pictures is None else to_pil(batch.pictures)
         lines = [f"iteration {step.iteration} of {run.settings.iterations}"]
         if run.several:
             lines[0] = f"pictures {self.places[0] + 1} to {self.places[-1] + 1} of {run.total}, {lines[0]}"

@@ -23,7 +23,7 @@ from .files import described
 from .host.foresight import Begun
 from .host.session import Session, run_in_session
 from .latents import FixedNoise, batch_size, filled, noise_for
-from .monitor import Monitor, to_images
+from .monitor import Monitor, to_pil
 from .networks import patchers
 from .node import Node
 
@@ -190,7 +190,7 @@ class Work:
         samples = self.latent["samples"]
         whole = {**self.latent, "samples": samples[torch.arange(self.keep) % len(samples)]}
         batch, scores = self.run(lambda session: self.finish(session, kept), whole)
-        monitor.show([] if batch.pictures is None else to_images(batch.pictures), self.report(chosen, scores))
+        monitor.show([] if batch.pictures is None else to_pil(batch.pictures), self.report(chosen, scores))
         return chosen, kept, batch, scores
 
     def monitor(self, rounds: Rounds) -> Monitor:
@@ -212,7 +212,7 @@ class Work:
             pictures = session.decode(latents) if any(PICTURES in leaf.needs for leaf in self.leaves) else None
             seen = scored(self.leaves, Batch(latents, pictures))
             self.made += len(rows) * (until - self.done)
-            images = session.preview(latents) if pictures is None else to_images(pictures)
+            images = session.preview(latents) if pictures is None else to_pil(pictures)
             monitor.show(images, f"{len(rows)} of {self.candidates} candidates after {until} of {self.steps} steps")
             return seen
 

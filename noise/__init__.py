@@ -20,6 +20,7 @@ from .history import Progress, Result, Step
 from .optimize import optimize
 from .recipes import RECIPES
 from .search import select
+from .sets import together
 from .settings import Settings
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "optimize",
     "save",
     "select",
+    "together",
 ]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .basis import norms, per_sample
 
+DECAY, EPSILON = 0.999, 1e-8  # of Adam, as published
 PATIENCE = 3  # iterations in a row that may fail with NaN or infinity before a run is given up
 State = dict[str, Tensor]
 Update = Callable[[State, Tensor, float], Tensor]
@@ -39,17 +40,18 @@ def nesterov(state: State, u: Tensor, momentum: float) -> Tensor:
     return u + momentum * sgd(state, u, momentum)
 
 
-def adam(state: State, u: Tensor, momentum: float, decay: float = 0.999, eps: float = 1e-8) -> Tensor:
-    """Adam (arXiv 1412.6980), each coordinate at most about 1 / sqrt(k), so about 1 long; steps counted per sample."""
+def adam(state: State, u: Tensor, momentum: float) -> Tensor:
+    """Adam (arXiv 1412.6980). Each of k coordinates is at most about 1 / sqrt(k), so a step is about 1 long; steps are
+    counted for each sample."""
     if not state:
         state.update(m=torch.zeros_like(u), v=torch.zeros_like(u), t=u.new_zeros(len(u)))
     state["t"] = state["t"] + 1
     state["m"] = momentum * state["m"] + (1 - momentum) * u
-    state["v"] = decay * state["v"] + (1 - decay) * u**2
+    state["v"] = DECAY * state["v"] + (1 - DECAY) * u**2
     m = state["m"] / per_sample(1 - momentum ** state["t"], u)
-    v = state["v"] / per_sample(1 - decay ** state["t"], u)
+    v = state["v"] / per_sample(1 - DECAY ** state["t"], u)
     k = u[0].numel()
-    return m / (v.sqrt() + eps / math.sqrt(k)) / math.sqrt(k)
+    return m / (v.sqrt() + EPSILON / math.sqrt(k)) / math.sqrt(k)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,12 @@ class Together(Batch):
 
 
 def together(batches: Sequence[Batch]) -> Batch:
-    """One batch of several; latents or pictures are None where a part has none."""
+    """One batch of several; latents or pictures are None where a part has none.
+
+    >>> made = [Batch(latents=torch.ones(2, 4, 8, 8)), Batch(latents=torch.zeros(1, 4, 8, 8))]
+    >>> len(together(made))  # for what follows: objective.bind(references=together(made))
+    3
+    """
     if len(batches) == 1:
         return batches[0]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from .batch import PICTURES, Batch
 from .features.demo import SIDE, Tower
@@ -15,16 +14,13 @@ from .objective import Objective
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DemoScore(Objective):
-    """Probability of the prompt for each picture, 0..1.
-
-    prompt: the row of the prompt's table, or one (B,) for each picture.
-    """
+    """Probability of the prompt for each picture, 0..1. prompt: its row in the demo's table."""
 
     name = "Demo Score"
     kind = "quality"
     needs = PICTURES
     network: Tower
-    prompt: int | Tensor = 0
+    prompt: int = 0
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
@@ -32,9 +28,10 @@ class DemoScore(Objective):
 
     def measure(self, batch: Batch) -> Tensor:
         """(B,)"""
+        return self.probabilities(batch)[:, self.prompt]
+
+    def probabilities(self, batch: Batch) -> Tensor:
+        """(B, prompts) of every prompt for each picture; the rows sum to 1."""
         pictures = batch.get(PICTURES)
         x = pictures if pictures.shape[-2:] == (SIDE, SIDE) else area_pool(pictures, SIDE, SIDE)
-        seen = self.network(x.to(next(self.network.parameters()))).to(pictures).softmax(1)
-        if isinstance(self.prompt, int):
-            return seen[:, self.prompt]
-        return (seen * one_hot(self.prompt.to(seen.device), seen.shape[1])).sum(dim=1)
+        return self.network(x.to(next(self.network.parameters()))).to(pictures).softmax(1)

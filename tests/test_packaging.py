@@ -75,6 +75,14 @@ def test_no_except_swallows_a_cancel(file):
     assert not {"Exception", "BaseException"} & {ast.unparse(kind) for kind in caught}
 
 
+@pytest.mark.parametrize("file", SOURCES, ids=name)
+def test_what_a_kind_takes_part_in_is_read_from_the_table(file):
+    """objectives/kinds.py says it; a comparison of kinds elsewhere would say it again."""
+    compared = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Compare)]
+    sides = {ast.unparse(side) for node in compared for side in (node.left, *node.comparators)}
+    assert not any(re.fullmatch(r"(?!self\.)[\w.]+\.kind", side) for side in sides)
+
+
 @pytest.mark.parametrize("file", HOST_FREE, ids=name)
 def test_the_maths_never_imports_the_host(file):
     host = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}

@@ -107,15 +107,17 @@ class _Recompute(torch.autograd.Function):
         tensors, wanted = ctx.saved_tensors, ctx.needs_input_grad[4:]
         gradients = [torch.zeros_like(t) if w else None for t, w in zip(tensors, wanted, strict=True)]
         function = ctx.draws.before(_on_copies(ctx.function))
-        with Draws(*tensors):
+        with Draws(*tensors), torch.enable_grad(), ctx.autocast():
             for rows in _chunks(len(grad), ctx.chunk):
-                with torch.enable_grad(), ctx.autocast():
+
+                def again(rows: slice = rows) -> tuple[Tensor, list[Tensor]]:
                     leaves = [t[rows].detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
                     output, answer = ctx.writes(function, *leaves)
                     if ctx.expected is not None and not same(answer, ctx.expected[rows]):
                         raise RecomputationError("The network gave another answer when it was asked again.")
-                    leaves = [t for t, w in zip(leaves, wanted, strict=True) if w]
-                    parts = scaled_vjp(output, leaves, grad[rows])
+                    return output, [t for t, w in zip(leaves, wanted, strict=True) if w]
+
+                parts = scaled_vjp(again, grad[rows])
                 for gradient, part in zip((g for g in gradients if g is not None), parts, strict=True):
                     gradient[rows] = part
         return None, None, None, None, *gradients

@@ -1,4 +1,7 @@
-"""Backward passes in float16: the gradient is brought to a scale at which it does not vanish, and back, exactly."""
+"""Backward passes in float16: the gradient is brought to a scale at which it neither vanishes nor overflows, and back.
+
+The factors are powers of two, so that nothing is rounded.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,26 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+SCALES = (1.0, 2.0**-8, 2.0**-16)  # of the first try; at the last, entries below 2^-8 of the largest begin to vanish
 
-def scaled_vjp(output: Tensor, inputs: list[Tensor], grad: Tensor) -> list[Tensor]:
-    """Vector-Jacobian product with the vector brought to a largest entry of 1..2 and back, exactly.
+Run = Callable[[], tuple[Tensor, list[Tensor]]]
 
-    The factor is a power of two: nothing is rounded, and a gradient of 1e-6 does not vanish in float16.
+
+def scaled_vjp(run: Run, grad: Tensor, keep: bool = False) -> list[Tensor]:
+    """The vector-Jacobian product of output and inputs, which run() gives, with the vector's largest entry at 1..2.
+
+    Where a finite output has a product that overflows on the way, it is tried again at a smaller scale, with what run()
+    gives then; with keep, run() may give the same graph again.
     """
-    factor = power_of_two(grad)
-    grads = torch.autograd.grad(output, inputs, grad * factor, allow_unused=True)
-    return [torch.zeros_like(t) if g is None else _divide(g, factor) for t, g in zip(inputs, grads, strict=True)]
+    largest = power_of_two(grad)
+    for scale in SCALES:
+        output, inputs = run()
+        factor = largest * scale
+        grads = torch.autograd.grad(output, inputs, grad * factor, allow_unused=True, retain_graph=keep)
+        parts = [torch.zeros_like(t) if g is None else _divide(g, factor) for t, g in zip(inputs, grads, strict=True)]
+        if all(part.isfinite().all() for part in parts) or not (output.isfinite().all() and grad.isfinite().all()):
+            break
+    return parts
 
 
 def _divide(grad: Tensor, factor: Tensor) -> Tensor:
@@ -32,34 +46,24 @@ def power_of_two(grad: Tensor) -> Tensor:
 
 
 def rescaled(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """function(*tensors) with its graph kept, whose backward pass runs at the scale of `scaled_vjp`."""
-    factors: list[Tensor] = []
-    inputs = _Unscale.apply(factors, *tensors)
-    return _Scale.apply(factors, function(*(inputs if len(tensors) > 1 else (inputs,))))
+    """function(*tensors) with its graph kept, whose backward pass runs as `scaled_vjp`."""
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return _Rescaled.apply(function, *tensors)
+    return function(*tensors)
 
 
-class _Unscale(torch.autograd.Function):
+class _Rescaled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, factors: list[Tensor], *tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
-        ctx.factors = factors
-        inputs = tuple(t.view_as(t) for t in tensors)
-        return inputs if len(inputs) > 1 else inputs[0]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        factor = ctx.factors.pop()
-        return None, *(None if g is None else _divide(g, factor) for g in grads)
-
-
-class _Scale(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, factors: list[Tensor], tensor: Tensor) -> Tensor:
-        ctx.factors = factors
-        return tensor.view_as(tensor)
+    def forward(ctx: Any, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, ctx.needs_input_grad[1:], strict=True)]
+            output = function(*(t.view_as(t) for t in leaves))
+        ctx.graph = output, [t for t in leaves if t.requires_grad]
+        return output.detach()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
-        ctx.factors.append(power_of_two(grad))
-        return None, grad * ctx.factors[-1]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        parts = iter(scaled_vjp(lambda: ctx.graph, grad, keep=True))
+        del ctx.graph
+        return None, *(next(parts) if wanted else None for wanted in ctx.needs_input_grad[1:])

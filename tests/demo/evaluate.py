@@ -24,6 +24,7 @@ import judge as judging
 import models
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from noise_optimize.noise import Progress, Settings, optimize
 from noise_optimize.noise.coloured import Spectrum, colour
@@ -57,6 +58,17 @@ class Sets(Diversity):
     def measure(self, batch: Batch) -> Tensor:
         seen = batch.features(self.features)
         return torch.stack([STATISTICS[self.statistic](kernel(s)) for s in seen.split(SET)]).sum().to(seen)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores(DemoScore):
+    """Demo Score where every picture has a prompt of its own. prompts: (B,) their rows in the demo's table."""
+
+    prompts: Tensor
+
+    def measure(self, batch: Batch) -> Tensor:
+        seen = self.probabilities(batch)
+        return (seen * one_hot(self.prompts.to(seen.device), seen.shape[1])).sum(dim=1)
 
 
 class Bench:
@@ -115,7 +127,7 @@ class Bench:
         """The sum of diversities, each weighted for one set, of the score and of the guard of detail."""
         parts, sets = list(diversities), len(self.rows) / SET
         if quality:
-            parts.append(DemoScore(network=self.score, prompt=self.rows, weight=quality * sets, target=SCORE_TARGET))
+            parts.append(Scores(network=self.score, prompts=self.rows, weight=quality * sets, target=SCORE_TARGET))
         if guard:
             parts.append(DetailGuard(weight=guard * sets, target=1.0))
         return combine(parts)

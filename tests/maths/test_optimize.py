@@ -122,6 +122,47 @@ def test_the_default_prior_holds_the_radius_against_a_diverging_objective(sign, 
     assert all(abs(radius - 1) < 0.01 for radius in radii[1:])
 
 
+@pytest.mark.parametrize("rate, momentum", [(0.06, 0.0), (0.06, 0.9), (0.3, 0.5)])
+def test_the_default_prior_holds_the_radius_for_long_steps_too(rate, momentum):
+    away, radii = Measured(by=norms), []
+    settings = Settings(20, rate, momentum=momentum)
+    optimize(identity, away, draw(2, 4, 32, 32), settings, lambda p: radii.append(p.step.radius))
+    assert all(abs(radius - 1) < 0.01 for radius in radii[1:])
+
+
+def test_the_prior_keeps_the_mean_of_the_channels_from_growing():
+    start = draw(4, 4, 32, 32)
+    bright = Measured(by=lambda z: z.mean(dim=(1, 2, 3)))
+
+    def power(noise):
+        return float(1024 * noise.mean(dim=(2, 3)).square().mean())
+
+    result = optimize(identity, bright, start, Settings(30))
+    assert power(result.noise) < 1.5 * power(start)
+    free = optimize(identity, bright, start, Settings(30, prior_weight=0))
+    assert power(free.noise) > 20 * power(start) and bright.by(result.noise).min() > bright.by(start).max()
+
+
+def test_under_a_mask_step_radius_and_prior_are_of_what_may_move():
+    """Else the free eighth takes steps that are too long for it, and swells while the rest of the noise shrinks."""
+    free = torch.zeros(1, 1, 32, 32)
+    free[..., :4, :] = 1
+    start = likely(2, 4, 32, 32)
+    away = Measured(by=lambda z: norms(z[:, :, :4]) / 100)
+    shown = []
+    settings = Settings(30, momentum=0.5)
+    result = optimize(identity, away, start, settings, lambda p: shown.append((p.step, p.batch.latents)), free)
+    assert result.noise[:, :, 4:].equal(start[:, :, 4:])
+    d = 4 * 4 * 32
+    for step, noise in shown[1:]:
+        radius = norms(noise[:, :, :4]) / math.sqrt(d - 1)
+        assert (radius - 1).abs().max() < 0.01 and step.radius == pytest.approx(float(radius.mean()))
+    across = Measured(by=lambda z: (z[:, :, :4] * GOAL.tile(1, 1, 1, 4)[:, :, :4]).mean(dim=(1, 2, 3)))
+    settings = Settings(1, momentum=0.0, prior_weight=0, clip=0)
+    moved = norms(optimize(identity, across, start, settings, None, free).noise - start)
+    torch.testing.assert_close(moved, torch.full((2,), settings.learning_rate * math.sqrt(d)))
+
+
 def test_without_a_prior_nothing_holds_it():
     result = optimize(identity, Measured(name="away", by=norms), START, Settings(60, prior_weight=0))
     assert result.history[-1].radius > 2

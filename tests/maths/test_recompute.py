@@ -1,5 +1,6 @@
 """The recomputed gradient is the gradient."""
 
+import math
 import weakref
 
 import pytest
@@ -141,6 +142,37 @@ def test_a_small_gradient_survives_half_precision():
     torch.testing.assert_close(grad, torch.full_like(x, 1e-12), rtol=5e-2, atol=0)
     assert power_of_two(torch.tensor([0.0])) == 1 and power_of_two(torch.tensor([float("nan")])) == 1
     assert power_of_two(torch.tensor([3e-5, -0.3])) == 4
+
+
+@pytest.mark.parametrize("gain", [2, 3])
+@pytest.mark.parametrize("way", [recompute, rescaled])
+def test_a_gradient_that_overflows_half_precision_is_tried_again_at_a_smaller_scale(way, gain):
+    """300 squared is above float16's largest number, 65504; 300 cubed above 2^8 times that."""
+    x = torch.full((2, 4), 0.5, requires_grad=True)
+
+    def function(x):
+        x = (x * 1e-4).half()
+        for _ in range(gain):
+            x = x * 300
+        return x.float()
+
+    (grad,) = torch.autograd.grad(way(function, x).sum(), x)
+    torch.testing.assert_close(grad, torch.full_like(x, 1e-4 * 300**gain), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_what_no_scale_mends_is_not_tried_again(wrong):
+    asked = []
+
+    def function(x):
+        asked.append(len(x))
+        return x * torch.tensor([[1.0], [wrong]])
+
+    for way, times in ((recompute, 2), (rescaled, 1)):
+        asked.clear()
+        x = torch.ones(2, 3, requires_grad=True)
+        (grad,) = torch.autograd.grad(way(function, x).sum(), x)
+        assert len(asked) == times and grad[0].eq(1).all() and not grad[1].isfinite().any()
 
 
 @pytest.mark.parametrize("changed", [2.0, 1.1, 1.01])
