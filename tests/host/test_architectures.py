@@ -1,245 +1,121 @@
-"""The gradient through each architecture of the host, tiny and with random weights, against finite differences."""
+"""Every model class with which the host samples pictures: its gradient is right, or it is refused in a sentence."""
 
-import comfy.controlnet
-import comfy.lora
+from dataclasses import replace
+
+import architectures
+import comfy.nested_tensor
+import comfy.sample
 import comfy.samplers
-import comfy_extras.nodes_model_advanced
+import comfy.supported_models
 import host_gradients as gradients
 import pytest
 import tiny_models
 import torch
-from comfy import supported_models
-from tiny_models import CONTEXT, FLUX, POOLED, TOKENS
+import video_models
+from architectures import BATCH, NO_PICTURES, REFUSED, ROWS, SIBLINGS, STEPS
 
-STEP = 3e-2
-CHROMA = {key: FLUX[key] for key in FLUX if key != "guidance_embed"}
-ROWS = {
-    "flux dev": ("Flux", FLUX | {"guidance_embed": True}, 16),
-    "flux 2": (
-        "Flux2",
-        FLUX
-        | {
-            "image_model": "flux2", "in_channels": 128, "out_channels": 128, "patch_size": 1, "axes_dim": [32] * 4,
-            "txt_ids_dims": [3], "global_modulation": True, "mlp_silu_act": True, "ops_bias": False, "qkv_bias": False,
-            "guidance_embed": True, "vec_in_dim": None,
-        },
-        128,
-    ),
-    "chroma": (
-        "Chroma",
-        CHROMA
-        | {
-            "image_model": "chroma", "in_channels": 64, "out_channels": 64, "in_dim": 64, "out_dim": 128,
-            "hidden_dim": 32, "n_layers": 1,
-        },
-        16,
-    ),
-    "sd 3": (
-        "SD3",
-        {
-            "in_channels": 16, "pos_embed_scaling_factor": None, "depth": 2, "input_size": None, "patch_size": 2,
-            "out_channels": 16, "adm_in_channels": POOLED, "num_patches": 64 * 64, "pos_embed_max_size": 64,
-            "context_embedder_config": {
-                "target": "torch.nn.Linear", "params": {"in_features": CONTEXT, "out_features": 128},
-            },
-        },
-        16,
-    ),
-    "lumina 2": (
-        "Lumina2",
-        {
-            "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 72, "n_layers": 1,
-            "n_refiner_layers": 1, "n_heads": 1, "n_kv_heads": 1, "qk_norm": True, "cap_feat_dim": CONTEXT,
-            "axes_dims": [24, 24, 24], "axes_lens": [300, 512, 512], "multiple_of": 32,
-        },
-        16,
-    ),
-    "z-image": (
-        "ZImage",
-        {
-            "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "dim": 256, "n_layers": 1,
-            "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2, "qk_norm": True, "cap_feat_dim": CONTEXT,
-            "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512], "multiple_of": 32, "time_scale": 1000.0,
-            "z_image_modulation": True, "pad_tokens_multiple": 32, "ffn_dim_multiplier": 8 / 3, "rope_theta": 256.0,
-        },
-        16,
-    ),
-    "qwen image": (
-        "QwenImage",
-        {
-            "image_model": "qwen_image", "in_channels": 64, "out_channels": 16, "num_layers": 1,
-            "num_attention_heads": 1, "joint_attention_dim": CONTEXT,
-        },
-        (16, 1),
-    ),
-    "pixart": (
-        "PixArtSigma",
-        {
-            "image_model": "pixart_sigma", "input_size": 8, "hidden_size": 64, "depth": 1, "num_heads": 2,
-            "caption_channels": CONTEXT, "micro_condition": False, "pe_interpolation": 0.5, "model_max_length": TOKENS,
-        },
-        4,
-    ),
-    "wan": (
-        "WAN21_T2V",
-        {
-            "image_model": "wan2.1", "model_type": "t2v", "dim": 128, "ffn_dim": 128, "freq_dim": 32, "num_heads": 1,
-            "num_layers": 1, "text_dim": CONTEXT, "in_dim": 16, "out_dim": 16,
-        },
-        (16, 2),
-    ),
-}  # fmt: skip
+pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__", "ignore:To copy construct")  # of an old class
+EULER = comfy.samplers.sampler_object("euler")
 
 
-def build(name):
-    config, network, _ = ROWS[name]
-    config = getattr(supported_models, config)(network)
-    config.set_inference_dtype(torch.float32, None)
-    model = config.get_model({})
-    tiny_models.randomise(model.diffusion_model)
-    return comfy.model_patcher.CoreModelPatcher(
-        model.eval(), load_device=torch.device("cpu"), offload_device=torch.device("cpu")
-    )
+def gradient(wired, memory, noise, weight):
+    """Of the latents, weighted, with respect to the noise they are made of."""
 
-
-def prompt(seed, batch=2, **extras):
-    source = tiny_models.generator(seed)
-    pooled = torch.randn(batch, POOLED, generator=source)
-    return [[torch.randn(batch, TOKENS, CONTEXT, generator=source), {"pooled_output": pooled} | extras]]
-
-
-def error(wired, latent, steps=2, sampler="euler", **settings):
     def body(session):
-        return gradients.relative_error(session, torch.float32, STEP)
+        leaf = noise.clone().requires_grad_()
+        return torch.autograd.grad((session.generate(leaf) * weight).sum(), leaf)[0]
 
-    settings = {"memory": "low"} | settings
-    return gradients.run(wired, sampler, gradients.sigmas(wired, steps), latent, body, **settings)
+    sigmas = gradients.sigmas(wired, STEPS).to(noise)
+    return gradients.run(wired, EULER, sigmas, {"samples": torch.zeros_like(noise)}, body, memory=memory)
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+@pytest.mark.parametrize("name", ROWS)
+def test_the_gradient_is_that_of_finite_differences(name, memory):
+    assert architectures.error(name, memory) < 1e-6
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_architecture(name):
+def test_a_model_as_a_graph_hands_it_over_samples_as_the_host_does_and_has_the_gradient_that_was_checked(name):
+    """Made in inference mode, in float32: bit for bit without a gradient, and the gradient is that of float64."""
     with torch.inference_mode():
-        channels = ROWS[name][2]
-        size = 48 if name == "pixart" else 4  # its position code needs a latent of 33 at least
-        shape = (2, *(channels if isinstance(channels, tuple) else (channels,)), size, size)
-        wired = gradients.guider(build(name), prompt(0), prompt(1), cfg=2.0)
-        latent = {"samples": torch.zeros(shape)}
-    assert error(wired, latent) < 1e-2
+        wired, latent = architectures.wire(name)
+        noise = comfy.sample.prepare_noise(latent["samples"], 3)
+        sigmas = gradients.sigmas(wired, STEPS)
+        wired.sample(noise, latent["samples"], EULER, sigmas, seed=gradients.SEED)  # fills what a model remembers
+        theirs = wired.sample(noise, latent["samples"], EULER, sigmas, seed=gradients.SEED)
+    ours = gradients.run(wired, EULER, sigmas, latent, lambda session: session.generate(noise))
+    assert torch.equal(ours, theirs) and theirs.isfinite().all() and theirs.std() > 0
+    weight = torch.randn(theirs.shape, generator=tiny_models.generator(4))
+    exactly, _ = architectures.wire(name)
+    with gradients.double_precision(exactly):
+        exact = gradient(exactly, "fast", noise.double(), weight.double())
+    for memory in ("low", "fast"):
+        assert (gradient(wired, memory, noise, weight) - exact).norm() < 1e-3 * exact.norm()
 
 
-@pytest.mark.parametrize("name", ["flux_schnell", "sdxl", "sd15"])
-@pytest.mark.parametrize("memory", ["low", "fast"])
-def test_architecture_of_the_shared_models(name, memory):
+def test_every_class_of_the_host_is_in_the_table():
+    """A class that the host has gained needs a row, a sibling, a refusal, or a word on why it makes no pictures."""
+    known = [*{row.model for row in ROWS.values()}, *SIBLINGS, *REFUSED, *NO_PICTURES]
+    assert len(known) == len(set(known))
+    assert set(known) == {model.__name__ for model in comfy.supported_models.models}
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_a_sibling_is_the_class_of_its_row_but_for_its_sizes(name):
+    row = ROWS[SIBLINGS[name]]
+    theirs, ours = (tiny_models.build(replace(row, model=model)) for model in (name, row.model))
+    assert type(theirs) is type(ours) and type(theirs.diffusion_model) is type(ours.diffusion_model)
+    assert theirs.model_type == ours.model_type and type(theirs.latent_format) is type(ours.latent_format)
+
+
+@pytest.mark.parametrize("name", ["LTXAV", "MiniMaxH3"])
+def test_a_model_of_picture_and_sound_is_refused_by_its_latent(name):
+    latent = {"samples": comfy.nested_tensor.NestedTensor([torch.zeros(1, 4, 4, 4), torch.zeros(1, 8, 4)])}
+    wired = gradients.small_guider()
+    with pytest.raises(ValueError, match=REFUSED[name]):
+        gradients.run(wired, EULER, gradients.sigmas(wired), latent, lambda session: None)
+
+
+def test_a_model_that_never_sees_the_noise_is_refused_and_samples_as_the_host_does():
     with torch.inference_mode():
-        wired = gradients.tiny_guider(name, 2.0, batch=2)
-        latent = tiny_models.latent(name, 4, 4, batch=2)
-    assert error(wired, latent, memory=memory) < 1e-2
+        wired, latent = architectures.wire(video_models.FLOW_RVS)
+        noise = comfy.sample.prepare_noise(latent["samples"], 3)
+        sigmas = gradients.sigmas(wired, STEPS)
+        theirs = wired.sample(noise, latent["samples"], EULER, sigmas, seed=gradients.SEED)
+
+    def body(session):
+        with pytest.raises(ValueError, match=REFUSED["WAN21_FlowRVS"]):
+            session.generate(noise.clone().requires_grad_())
+        return session.generate(noise)
+
+    assert torch.equal(gradients.run(wired, EULER, sigmas, latent, body), theirs)
 
 
-def sd15(positive, negative=None, cfg=2.0, batch=2):
-    wired = gradients.guider(tiny_models.model("sd15"), positive, negative or prompt(1, 1), cfg)
-    return wired, tiny_models.latent("sd15", 16, 16, batch)
-
-
-CONDITIONINGS = {
-    "areas": prompt(0, 1, area=(8, 16, 0, 0)) + prompt(2, 1, area=(16, 8, 0, 8), strength=0.7) + prompt(3, 1),
-    "masks": prompt(0, 1, mask=(torch.arange(16) < 9).float().expand(1, 16, 16)) + prompt(2, 1),
-    "timestep ranges": prompt(0, 1, start_percent=0.0, end_percent=0.5) + prompt(2, 1, start_percent=0.5),
-    "prompts of other lengths": [[torch.cat([prompt(0, 1)[0][0]] * 3, 1), prompt(0, 1)[0][1]]],
-}
-
-
-@pytest.mark.parametrize("kind", CONDITIONINGS)
-def test_conditioning(kind):
-    assert error(*sd15(CONDITIONINGS[kind])) < 1e-2
-
-
-@pytest.mark.parametrize("shortcut", [True, False])
-def test_cfg_of_one_with_and_without_the_hosts_shortcut(shortcut):
-    wired, latent = sd15(prompt(0), cfg=1.0)
-    if not shortcut:
-        wired.model_patcher.model_options["disable_cfg1_optimization"] = True
-    assert error(wired, latent) < 1e-2
-
-
-def test_image_to_image_with_a_mask():
-    wired, latent = sd15(prompt(0))
-    latent["samples"] = torch.randn(latent["samples"].shape, generator=tiny_models.generator(5))
-    latent["noise_mask"] = (torch.arange(16) < 9).float().expand(1, 1, 16, 16)
-    assert error(wired, latent, sampler="euler_ancestral") < 1e-2
-
-
-def test_a_shifted_schedule_and_a_lora():
-    wired = gradients.tiny_guider("flux_schnell", batch=2)
-    (patched,) = comfy_extras.nodes_model_advanced.ModelSamplingFlux().patch(wired.model_patcher, 1.15, 0.5, 512, 512)
-    weight = "diffusion_model.img_in.weight"
-    shape = patched.model.state_dict()[weight].shape
-    patched.add_patches({weight: ("diff", (torch.full(shape, 0.02),))}, 0.5)
-    lora = gradients.guider(patched, prompt(0))
-    before = wired.model_patcher.model.state_dict()[weight].clone()
-    assert error(lora, tiny_models.latent("flux_schnell", 4, 4, 2)) < 1e-2
-    patched.detach()
-    assert torch.equal(wired.model_patcher.model.state_dict()[weight], before)
-
-
-class TinyControl(comfy.controlnet.ControlBase):
-    """A ControlNet in all but its network: what it adds depends on x and on the hint."""
-
-    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
-        hint = self.cond_hint_original.mean() * x_noisy.tanh().mean((1, 2, 3))
-        return {"middle": [hint[:, None, None, None].expand(-1, 8, 4, 4)], "output": [], "input": []}
-
-    def copy(self):
-        copied = TinyControl()
-        self.copy_to(copied)
-        return copied
+@pytest.mark.parametrize("name", ["SVD_img2vid", "SV3D_u"])
+def test_no_part_of_a_batch_that_is_one_video_is_made_alone(name):
+    wired, latent = architectures.wire(name)
+    with pytest.raises(ValueError, match="makes one video of the batch"):
+        gradients.run(wired, EULER, gradients.sigmas(wired), latent, lambda session: None, members=([0], BATCH))
 
 
 @pytest.mark.parametrize("memory", ["low", "fast"])
-def test_a_controlnet_that_looks_at_the_latent_is_part_of_the_gradient(memory):
-    with torch.inference_mode():
-        control = TinyControl()
-        control.cond_hint_original = torch.full((1, 3, 32, 32), 0.8)
-        positive = prompt(0, 1, control=control, control_apply_to_uncond=True)
-        wired = gradients.guider(gradients.small_model(), positive, prompt(1, 1), 2.0)
-        latent = tiny_models.latent("sd15", 4, 4, 2)
-    assert error(wired, latent, memory=memory) < 1e-2
+def test_what_a_model_remembers_of_its_prompt_is_neither_used_nor_changed_by_a_gradient(memory):
+    """Filled in inference mode by an ordinary run, with values that would show."""
+    gradients_of = []
+    for remembered in (0.0, 100.0):
+        with torch.inference_mode():
+            wired, latent = architectures.wire("HiDreamO1")
+            network, sigmas = wired.model_patcher.model.diffusion_model, gradients.sigmas(wired, STEPS)
+            wired.sample(torch.zeros_like(latent["samples"]), latent["samples"], EULER, sigmas, seed=1)
+            for entry in network._kv_cache_entries:
+                entry["kv"] = [(key + remembered, value + remembered) for key, value in entry["kv"]]
+        before = network._kv_cache_entries
 
+        def body(session):
+            leaf = torch.randn(session.shape, generator=tiny_models.generator(3)).requires_grad_()
+            return torch.autograd.grad(session.generate(leaf).square().sum(), leaf)[0]
 
-def test_a_patch_that_looks_at_the_whole_batch_is_not_cut():
-    """A patch may hold a tensor for each sample of the batch; taken apart, each sample would get the first."""
-    wired = gradients.tiny_guider("sd15", 2.0)
-    offsets = torch.linspace(-1, 1, 3)
-
-    def patch(q, k, v, extra):
-        layers = len(extra["cond_or_uncond"])
-        return q, k, v + offsets[: len(v) // layers].repeat(layers)[:, None, None]
-
-    wired.model_patcher.set_model_attn2_patch(patch)
-    wired.model_options = wired.model_patcher.model_options
-    assert error(wired, tiny_models.latent("sd15", 8, 8, 3)) < 1e-2
-
-
-def test_conditioning_with_a_batch_of_its_own_is_not_cut():
-    """Two reference pictures for a batch of three belong to all of it."""
-    wired = gradients.small_guider("eps")
-    model = wired.model_patcher.model
-    extra_conds = model.extra_conds
-
-    class Own(comfy.conds.CONDRegular):
-        def process_cond(self, batch_size, **_):
-            return self
-
-        def concat(self, others):
-            return self.cond
-
-    references = torch.randn(2, 4, generator=tiny_models.generator(6))
-    model.extra_conds = lambda **kwargs: extra_conds(**kwargs) | {"references": Own(references)}
-    network, forward = model.diffusion_model, model.diffusion_model.forward
-
-    def with_references(x, *args, references, **kwargs):
-        assert len(references) == 2
-        return forward(x, *args, **kwargs) * references.sum().tanh()
-
-    network.forward = with_references
-    assert error(wired, tiny_models.latent("sd15", 4, 4, 3)) < 1e-2
+        gradients_of.append(gradients.run(wired, EULER, sigmas, latent, body, memory=memory))
+        assert before and network._kv_cache_entries is before
+    assert torch.equal(*gradients_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import comfy.latent_formats
 import comfy.model_base
@@ -16,7 +17,9 @@ import tiny_models
 import torch
 from comfy.model_base import ModelType
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
+from noise_optimize.nodes.host.kernels import differentiable
 from noise_optimize.nodes.host.session import Session, run_in_session
 
 SEED = 7
@@ -77,28 +80,29 @@ def sigmas(guider: comfy.samplers.CFGGuider, steps: int = 3) -> Tensor:
     return comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "simple", steps)
 
 
-class DoubleTorch:
-    """torch, as the host's sampling sees it, whose single precision is double."""
-
-    float32 = torch.float64
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-
 @contextlib.contextmanager
 def double_precision(guider: comfy.samplers.CFGGuider) -> Iterator[None]:
-    """The guider's model in float64, and the host's own casts to float32 with it."""
-    model = guider.model_patcher.model
-    model.double()
-    model.diffusion_model.dtype = torch.float64
-    single = torch.Tensor.float
-    torch.Tensor.float = torch.Tensor.double
-    comfy.samplers.torch = DoubleTorch()
-    try:
-        yield
-    finally:
-        torch.Tensor.float, comfy.samplers.torch = single, torch
+    """The guider's model and prompts in float64, and with them whatever the host asks for in float32.
+
+    Its fused kernels know no float64: the plain ones serve throughout.
+    """
+    for module in guider.model_patcher.model.double().modules():
+        if getattr(module, "dtype", None) == torch.float32:
+            module.dtype = torch.float64
+    guider.original_conds = tree_map_only(
+        Tensor, lambda t: t.double() if t.dtype == torch.float32 else t, guider.original_conds
+    )
+    default = torch.get_default_dtype()
+    with (
+        differentiable(),
+        mock.patch.multiple(torch, float32=torch.float64, float=torch.float64),
+        mock.patch.object(Tensor, "float", Tensor.double),
+    ):
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 def relative_error(session: Session, dtype: torch.dtype, step: float, decode: bool = False) -> float:

@@ -5,7 +5,12 @@ Weights are random and the same on every run: own generator, fixed seed. Import 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
 
 import comfy.model_management
 import comfy.model_patcher
@@ -21,12 +26,26 @@ CONTEXT, POOLED, TOKENS = 32, 16, 6
 
 @dataclass(frozen=True)
 class Architecture:
-    """One row of the table: the host's model class, the sizes of the tiny network, and what its conditioning needs."""
+    """One row of a table: a model class of the host, and what makes a tiny model of it that can be sampled.
+
+    model: its name in comfy.supported_models. network: the sizes of its network. latent: (C, ..., H, W).
+    context: the width of a prompt's token features. extras: what its conditionings hold beside them; a shape stands for
+        random values of it with a batch before, a list for a list of such, and a function of (batch, generator) for
+        what it gives.
+    checkpoint: shapes that the class reads from its state dict. smaller: classes of the network's module, by name, that
+        are built with these arguments because the network leaves no choice; None leaves the part out.
+    one_prompt: whether the host takes only one prompt for all samples. special: what a gradient has to mind in it.
+    """
 
     model: str
     network: dict
+    latent: tuple[int, ...]
     context: int = CONTEXT
-    pooled: int | None = None
+    extras: dict[str, Any] = field(default_factory=dict)
+    checkpoint: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    smaller: dict[str, dict | None] = field(default_factory=dict)
+    one_prompt: bool = False
+    special: str = ""
 
 
 UNET = {
@@ -64,11 +83,14 @@ FLUX = {
 }
 SDXL_SIZES = 6 * 256
 ARCHITECTURES = {
-    "sd15": Architecture("SD15", UNET | {"use_linear_in_transformer": False}),
+    "sd15": Architecture("SD15", UNET | {"use_linear_in_transformer": False}, (4, 8, 8)),
     "sdxl": Architecture(
-        "SDXL", UNET | {"num_classes": "sequential", "adm_in_channels": POOLED + SDXL_SIZES}, pooled=POOLED
+        "SDXL",
+        UNET | {"num_classes": "sequential", "adm_in_channels": POOLED + SDXL_SIZES},
+        (4, 8, 8),
+        extras={"pooled_output": (POOLED,)},
     ),
-    "flux_schnell": Architecture("FluxSchnell", FLUX, pooled=POOLED),
+    "flux_schnell": Architecture("FluxSchnell", FLUX, (16, 8, 8), extras={"pooled_output": (POOLED,)}),
 }
 
 
@@ -95,12 +117,9 @@ def randomise(module: nn.Module, seed: int = SEED) -> nn.Module:
     return module
 
 
-def model(name: str = "flux_schnell", seed: int = SEED) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL of one row of ARCHITECTURES, in float32."""
-    row = ARCHITECTURES[name]
-    config = getattr(comfy.supported_models, row.model)(row.network)
-    config.set_inference_dtype(torch.float32, None)
-    network = config.get_model({})
+def model(name: str | Architecture = "flux_schnell", seed: int = SEED) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL of a row, in float32."""
+    network = build(row_of(name))
     randomise(network.diffusion_model, seed)
     return comfy.model_patcher.CoreModelPatcher(
         network.eval(),
@@ -109,17 +128,50 @@ def model(name: str = "flux_schnell", seed: int = SEED) -> comfy.model_patcher.M
     )
 
 
-def conditioning(name: str = "flux_schnell", seed: int = 0, batch: int = 1) -> list:
-    """A CONDITIONING that fits: random token features, and a pooled vector where the architecture takes one."""
-    row = ARCHITECTURES[name]
-    source = generator(seed)
-    extras = {} if row.pooled is None else {"pooled_output": torch.randn(batch, row.pooled, generator=source)}
+def build(row: Architecture) -> nn.Module:
+    """The host's model of a row, its weights as the memory happened to be."""
+    config = getattr(comfy.supported_models, row.model)(row.network)
+    config.unet_config |= {name: row.network[name] for name in config.unet_extra_config.keys() & row.network.keys()}
+    config.set_inference_dtype(torch.float32, None)
+    source = generator()
+    checkpoint = {name: torch.randn(shape, generator=source) / 4 for name, shape in row.checkpoint.items()}
+    with contextlib.ExitStack() as stack:
+        for path, arguments in row.smaller.items():
+            module, _, name = path.rpartition(".")
+            part = getattr(sys.modules[module], name)
+            stack.enter_context(mock.patch(path, _smaller(part, arguments)))
+        return config.get_model(checkpoint)
+
+
+def _smaller(part: type, arguments: dict | None) -> Callable[..., nn.Module]:
+    return lambda *args, **kwargs: nn.Identity() if arguments is None else part(*args, **kwargs | arguments)
+
+
+def row_of(name: str | Architecture) -> Architecture:
+    return ARCHITECTURES[name] if isinstance(name, str) else name
+
+
+def conditioning(name: str | Architecture = "flux_schnell", seed: int = 0, batch: int = 1) -> list:
+    """A CONDITIONING that fits: random token features, and what else the architecture takes."""
+    row, source = row_of(name), generator(seed)
+
+    def fill(value: Any) -> Any:
+        if callable(value):
+            return value(batch, source)
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        return torch.randn(batch, *value, generator=source) if isinstance(value, tuple) else value
+
+    extras = {name: fill(value) for name, value in row.extras.items()}
     return [[torch.randn(batch, TOKENS, row.context, generator=source), extras]]
 
 
-def latent(name: str = "flux_schnell", height: int = 8, width: int = 8, batch: int = 1) -> dict[str, Tensor]:
-    """An empty LATENT with the channels of the architecture."""
-    return {"samples": torch.zeros(batch, ARCHITECTURES[name].network["in_channels"], height, width)}
+def latent(
+    name: str | Architecture = "flux_schnell", height: int | None = None, width: int | None = None, batch: int = 1
+) -> dict[str, Tensor]:
+    """An empty LATENT with the channels of the architecture, and with its size where none is given."""
+    *channels, rows, columns = row_of(name).latent
+    return {"samples": torch.zeros(batch, *channels, height or rows, width or columns)}
 
 
 @torch.no_grad()
