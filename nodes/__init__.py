@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from pkgutil import iter_modules
 
 from comfy_api.v0_0_2 import ComfyExtension, io
+
+from .host.version import too_old
 
 MODULES = tuple(import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__) if not found.ispkg)
 GROUPS = tuple(module for module in MODULES if hasattr(module, "NODES"))
 
 
 class NoiseOptimizeExtension(ComfyExtension):
-    """Lists every node of the pack."""
+    """Lists every node of the pack; in a ComfyUI that is too old it says so, and lists those that can be shown."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for group in GROUPS for node in group.NODES]
+        nodes = [node for group in GROUPS for node in group.NODES]
+        if why := too_old():
+            logging.warning(why)
+            nodes = [node for node in nodes if _shown(node)]
+        return nodes
+
+
+def _shown(node: type[io.ComfyNode]) -> bool:
+    """Whether this ComfyUI knows all that a node says of its inputs."""
+    try:
+        node.GET_SCHEMA()
+    except TypeError:
+        return False
+    return True

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import comfy.nested_tensor
-import comfy.sample
 import torch
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..noise.coloured import ALPHA_LIMIT, SPECTRA, Spectrum
+from .host.wires import fitted
 from .latents import ColouredNoise, Samples, filled, joined, noise_for, parts
 from .node import Node
 
@@ -129,8 +128,7 @@ class NoiseToLatent(Node):
     def execute(cls, noise: Any, latent_image: dict[str, Any], model: Any = None) -> io.NodeOutput:
         image = latent_image["samples"]
         if model is not None:
-            ratios = (latent_image.get(f"downscale_ratio_{axis}") for axis in ("spacial", "temporal"))
-            image = comfy.sample.fix_empty_latent_channels(model, image, *ratios)
+            image = fitted(model, latent_image)
         samples = noise_for(noise, filled(latent_image, image))
         if model is not None:
             samples = starting_latent(model, samples, image)

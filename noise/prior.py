@@ -60,14 +60,14 @@ class Prior:
         if not self.weight:
             return change
         now = self.start + change
+        radius = towards(norms(now), self.radius, self.weight)
         spectrum = self.spectrum(now)
         measured = self.ring_norms(spectrum)
         factor = _ratio(towards(measured, self.norms, self.weight), measured)[:, self.ring].to(spectrum)
         factor = factor.reshape(len(now), *[1] * (now.ndim - 1 - self.ring.ndim), *self.ring.shape)
         correction = (factor - 1) * spectrum
         now = now + (correction if self.dct is None else self.dct.synthesise(correction))
-        measured = norms(now)
-        return now * per_sample(_ratio(towards(measured, self.radius, self.weight), measured), now) - self.start
+        return now * per_sample(_ratio(radius, norms(now)), now) - self.start
 
     def spectrum(self, coefficients: Tensor) -> Tensor:
         """The DCT of what may move, from its coefficients; those of a band are some of it already."""

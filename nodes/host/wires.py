@@ -13,6 +13,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .version import too_old
+
 REFUSED = {
     "sample_dpm_adaptive": "dpm_adaptive chooses its steps by looking at the picture",
     "sample_ar_video": "ar_video keeps a cache from step to step",
@@ -78,8 +80,7 @@ def latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:
     samples = latent["samples"]
     if samples.is_nested:
         raise ValueError("latent_image holds several latents in one (picture and sound); wire a latent of pictures.")
-    ratios = (latent.get(f"downscale_ratio_{axis}") for axis in ("spacial", "temporal"))
-    samples = comfy.sample.fix_empty_latent_channels(guider.model_patcher, samples, *ratios)
+    samples = fitted(guider.model_patcher, latent)
     wanted = guider.model_patcher.get_model_object("latent_format")
     if samples.ndim - 2 != wanted.latent_dimensions:
         raise ValueError(
@@ -93,6 +94,14 @@ def latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:
             "encode it with the VAE of this model, or wire an empty latent."
         )
     return samples
+
+
+def fitted(model: Any, latent: dict[str, Any]) -> Any:
+    """The samples of a LATENT; those of an empty one with the channels and the size that the model needs."""
+    if why := too_old():
+        raise RuntimeError(why)
+    ratios = (latent.get(f"downscale_ratio_{axis}") for axis in ("spacial", "temporal"))
+    return comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios)
 
 
 def refuse_vae(vae: Any, samples: Tensor) -> None:

@@ -1,8 +1,10 @@
 """What a node says when it fails."""
 
+import sys
+from types import SimpleNamespace
+
 import comfy.model_management
 import pytest
-import server
 from comfy_api.v0_0_2 import io
 from comfy_execution.utils import CurrentNodeContext
 
@@ -34,11 +36,13 @@ def written(monkeypatch):
     """(node id, text) of all that was written into nodes."""
     texts = []
 
-    class Host:
-        def send_progress_text(self, text, node_id):
-            texts.append((node_id, text))
+    def send_progress_text(text, node_id):
+        texts.append((node_id, text))
 
-    monkeypatch.setattr(server.PromptServer, "instance", Host(), raising=False)
+    host = SimpleNamespace(
+        PromptServer=SimpleNamespace(instance=SimpleNamespace(send_progress_text=send_progress_text))
+    )
+    monkeypatch.setitem(sys.modules, "server", host)
     return texts
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from noise_optimize.nodes.search import NoiseSearch
 from noise_optimize.noise.schedules import SCHEDULES
 from noise_optimize.objectives import Batch, DetailGuard, Diversity, LatentFeatures, Objective
+from noise_optimize.objectives.batch import BrokenSamples
 
 NODE = NoiseSearch.PREPARE_CLASS_CLONE(None)
 CANDIDATES, KEEP, STEPS = 7, 2, 4
@@ -132,9 +133,24 @@ def test_broken_candidates_are_passed_over_and_told(wires: dict[str, Any]) -> No
 
     noise, _, _, report = search(wires, Told(by=all_but_the_best), schedule="to the end")
     assert noise.settings["chosen"] == sorted(order.topk(KEEP + 1).indices[1:].tolist())
-    assert "1 candidates had NaN or infinity and were passed over" in report
+    assert "Candidates with NaN or infinity: 1; none of them was kept." in report
     with pytest.raises(ValueError, match="All candidates have scores of NaN"):
         search(wires, Told(by=lambda latents: torch.full((len(latents),), torch.nan)))
+
+
+def test_a_broken_candidate_is_kept_where_there_is_no_other_and_nothing_is_lost(wires: dict[str, Any]) -> None:
+    second = float(Told().by(sampled(wires, count=CANDIDATES)).topk(2).values[1])
+
+    def all_but_the_best_two(latents: Tensor) -> Tensor:
+        values = Told().by(latents)
+        if (blind := values > second - 1e-4).any():
+            raise BrokenSamples("nothing there", blind)  # as features do
+        return values
+
+    told = Told(by=all_but_the_best_two)
+    noise, latents, _, report = search(wires, told, keep=CANDIDATES - 1, schedule="to the end")
+    assert "Candidates with NaN or infinity: 2; 1 of them had to be kept: raise candidates." in report
+    assert latents.equal(sampled(wires, noise, CANDIDATES - 1))
 
 
 def test_what_cannot_choose_is_refused_in_a_sentence(wires: dict[str, Any]) -> None:
