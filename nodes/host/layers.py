@@ -37,6 +37,7 @@ def casting(networks: Iterable[nn.Module]) -> Iterator[None]:
         overridden((module for module in modules if hasattr(module, name)), name, _cast),
         overridden((module for module in modules if isinstance(module, CONTROL_LORA)), "forward", _cast),
         overridden((module for module in modules if isinstance(module, LANGUAGE)), "forward", _write),
+        overridden((module for module in modules if hasattr(module, "quant_format")), "forward", _writable),
     ):
         yield
 
@@ -54,6 +55,12 @@ def _cast(layer: Any, forward: Callable[..., Tensor], input: Tensor, *args: Any,
 def _write(layer: Any, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with OutAsWrite() if torch.is_grad_enabled() else contextlib.nullcontext():
         return forward(*args, **kwargs)
+
+
+def _writable(layer: Any, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    """Of a quantised layer, whose own derivative gives a view: autograd forbids to write into it, as blocks do."""
+    output = forward(*args, **kwargs)
+    return torch.ops.aten._unsafe_view(output, output.shape) if output.requires_grad else output
 
 
 @contextlib.contextmanager

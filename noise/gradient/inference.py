@@ -30,9 +30,16 @@ OPAQUE = (
 def normal(tensor: Tensor) -> Tensor:
     """A tensor on the same storage that autograd may save; a Parameter remains one, but requires no gradient.
 
-    Call it outside inference mode. Subclasses of Tensor other than Parameter are returned as they are.
+    Call it outside inference mode. A wrapper around other tensors, such as a quantised weight, becomes one around
+    normal ones; other subclasses of Tensor than Parameter are returned as they are.
     """
     savable = _has_version(tensor)
+    kind: Any = type(tensor)
+    if not savable and hasattr(kind, "__tensor_unflatten__"):
+        names, context = kind.__tensor_flatten__(tensor)
+        inner = {name: normal(getattr(tensor, name)) for name in names}
+        alias = kind.__tensor_unflatten__(inner, context, tensor.size(), tensor.stride())
+        return nn.Parameter(alias, requires_grad=False) if isinstance(tensor, nn.Parameter) else alias
     if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer) or (savable and not tensor.requires_grad):
         return tensor
     if not savable:

@@ -1,0 +1,50 @@
+"""Checkpoints of the host in 8 bits, loaded in inference mode as a graph loads them."""
+
+import comfy.quant_ops
+import host_gradients as gradients
+import pytest
+import tiny_models
+import tiny_quantised
+import torch
+
+STEPS = 2
+
+
+def gradient(patcher, name, **settings):
+    prompts = [tiny_models.conditioning(name, seed, 2) for seed in (0, 1)]
+    wired, latent = gradients.guider(patcher, *prompts, 2.0), tiny_models.latent(name, 8, 8, 2)
+    noise = torch.randn(latent["samples"].shape, generator=tiny_models.generator())
+
+    def body(session):
+        latents = session.generate(leaf := noise.clone().requires_grad_())
+        weight = torch.randn(latents.shape, generator=tiny_models.generator(1))
+        return torch.autograd.grad((latents * weight).sum(), leaf)[0]
+
+    return gradients.run(wired, "euler", gradients.sigmas(wired, STEPS), latent, body, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "memory"),
+    [
+        ("flux_schnell", "float8_e4m3fn", "fast"),
+        ("flux_schnell", "float8_e4m3fn", "low"),
+        ("flux_schnell", "int8_tensorwise", "low"),
+        ("sd15", "float8_e4m3fn", "fast"),
+        ("sd15", "int8_tensorwise", "fast"),
+        ("sd15", "int8_tensorwise", "low"),
+    ],
+)
+def test_a_quantised_checkpoint_has_nearly_the_gradient_of_the_whole(name, stored, memory):
+    """FLUX writes in place into what its layers give."""
+    with torch.inference_mode():
+        packed = tiny_quantised.model(name, stored)
+    layers = [
+        m for m in packed.model.modules() if isinstance(getattr(m, "weight", None), comfy.quant_ops.QuantizedTensor)
+    ]
+    assert len(layers) > 10 and all(layer.weight.is_inference() for layer in layers)
+    before = [layer.weight._qdata.clone() for layer in layers]
+    whole, grad = (gradient(patcher, name, memory=memory) for patcher in (tiny_models.model(name), packed))
+    assert torch.cosine_similarity(grad.flatten(), whole.flatten(), 0) > 0.98
+    assert all(layer.weight.is_inference() for layer in layers), "the host's own weights are back"
+    assert all(torch.equal(layer.weight._qdata, data) for layer, data in zip(layers, before, strict=True))
+    assert not any("forward" in vars(layer) for layer in layers)
