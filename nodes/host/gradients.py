@@ -26,6 +26,7 @@ from .hooks import hooks_of
 from .kernels import no_silent_fallback
 from .layers import casting
 from .memory import Memory, reserved
+from .probe import in_place_of
 from .sampling import KEY, Sample, Sampling, add_wrapper, through
 from .twins import Twins
 from .wires import GRADIENT_FREE, deis_coefficients, patchers_of, refuse_gradient, resident, sampler_name
@@ -41,7 +42,7 @@ class Gradients:
         self.guider = resident_guider(sampling.guider)
         add_wrapper(WrappersMP.PREPARE_SAMPLING, self.load, self.guider.model_options)
         twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
-        self.sampler = through(twin, self.sample)
+        self.twin, self.sampler, self.checked = twin, through(twin, self.sample), False
         self.roots = [vars(self.guider), sampling.sampler, *roots]
         self.loaded: dict[int, Any] = {}  # ModelPatchers by the identity of their models
 
@@ -52,6 +53,8 @@ class Gradients:
         if not self.loaded:
             self.open()
         self.memory.choose(len(noise), self.calls.count, bool(hooks_of(self.guider.original_conds)))
+        if not self.checked:
+            self.check(noise)
         with sampling.randomness() as start:
 
             def run(noise: Tensor) -> Tensor:
@@ -103,6 +106,14 @@ class Gradients:
         add_wrapper(WrappersMP.APPLY_MODEL, self.calls, extra_args["model_options"])
         add_wrapper(WrappersMP.PREDICT_NOISE, functools.partial(self.predict_noise, last), model_wrap.model_options)
         return inner(model_wrap, sigmas, extra_args, *args, **kwargs)
+
+    def check(self, noise: Tensor) -> None:
+        """A run with the probe in the sampler's place, in the host as gradients need it."""
+        with self.sampling.randomness() as start, torch.no_grad():
+            instead = in_place_of(self.sampling.sampler, self.twin, self.steps, start)
+            self.sampling(noise, through(self.twin, lambda _, *given: self.sample(instead, *given)), self.guider)
+            self.end_run()
+        self.checked, self.memory.model.per_sample = True, None  # a run measures it, as where this has been checked
 
     def predict_noise(
         self, last: float, executor: Sample, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
