@@ -71,8 +71,7 @@ def probe(function: Callable[..., Tensor], reference: Callable[..., Tensor], *te
         output = Writes()(lambda *given: function(*(t.clone() if t.requires_grad else t for t in given)), *leaves)
         if not output.requires_grad:
             return Probe(0.0, agreement)
-        wanted = [t for t in leaves if t.requires_grad]
-        gradients = scaled_vjp(lambda: (output, wanted), large.to(output), keep=True)
+        gradients = scaled_vjp(output, [t for t in leaves if t.requires_grad], large.to(output))
     said = sum(float((g * d).sum()) for g, d in zip(gradients, (d for d in along if d is not None), strict=True))
     return Probe(said / measured, agreement)
 
