@@ -27,7 +27,6 @@ from .hooks import hooks_of
 from .kernels import no_silent_fallback
 from .layers import casting
 from .memory import Memory, reserved
-from .probe import in_place_of
 from .sampling import KEY, Sample, Sampling, add_wrapper, noisy, prediction, through
 from .trial import CHUNKS, ONCE, WHOLE, trial
 from .twins import Twins
@@ -44,7 +43,7 @@ class Gradients:
         self.guider = resident_guider(sampling.guider)
         add_wrapper(WrappersMP.PREPARE_SAMPLING, self.load, self.guider.model_options)
         self.twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
-        self.sampler, self.tried, self.checked = through(self.twin, self.sample), False, False
+        self.sampler, self.tried = through(self.twin, self.sample), False
         self.roots = [vars(self.guider), sampling.sampler, *roots]
         self.loaded: dict[int, Any] = {}  # ModelPatchers by the identity of their models
 
@@ -57,8 +56,6 @@ class Gradients:
         self.memory.choose(len(noise), self.calls.count, bool(hooks_of(self.guider.original_conds)))
         if sampling.patches and self.memory.mode != "fast" and not self.tried:
             self.try_patches(noise)
-        if not self.checked:
-            self.check(noise)
         with sampling.randomness() as start:
 
             def run(noise: Tensor) -> Tensor:
@@ -137,14 +134,6 @@ class Gradients:
         add_wrapper(WrappersMP.APPLY_MODEL, self.calls, extra_args["model_options"])
         add_wrapper(WrappersMP.PREDICT_NOISE, functools.partial(self.predict_noise, last), model_wrap.model_options)
         return inner(model_wrap, sigmas, extra_args, *args, **kwargs)
-
-    def check(self, noise: Tensor) -> None:
-        """A run with the probe in the sampler's place, in the host as gradients need it."""
-        with self.sampling.randomness() as start, torch.no_grad():
-            instead = in_place_of(self.sampling.sampler, self.twin, self.steps, start)
-            self.sampling(noise, through(self.twin, lambda _, *given: self.sample(instead, *given)), self.guider)
-            self.end_run()
-        self.checked, self.memory.model.per_sample = True, None  # a run measures it, as where this has been checked
 
     def predict_noise(
         self, last: float, executor: Sample, x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any

@@ -77,11 +77,11 @@ def placing(
     return WHOLE
 
 
-def stand_in(guider: Any, formula: Callable[[Tensor, Tensor], Tensor] = lambda x, sigma: torch.sin(x)) -> Any:
-    """The guider with formula(x, sigma) in place of its model; functions that the sampler itself sets are called."""
+def stand_in(guider: Any) -> Any:
+    """The guider with a formula in place of its model; functions that the sampler itself sets are called."""
 
     def predict(x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None) -> Tensor:
-        prompted = formula(x, timestep.reshape(-1, *(1,) * (x.ndim - 1)))
+        prompted = torch.sin(x)
         model, scale = guider.inner_model, getattr(guider, "cfg", 1.0)
         return comfy.samplers.cfg_function(model, prompted, 0.5 * prompted, scale, x, timestep, model_options or {})
 
