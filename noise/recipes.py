@@ -127,7 +127,7 @@ class Recipe:
         for term in self.lead:
             if term.score in leaves:
                 return abs(leaves[term.score].weight) / term.weight_here(n)
-        for leaf in sorted(leaves.values(), key=lambda leaf: leaf.kind != "diversity"):
+        for leaf in sorted(leaves.values(), key=lambda leaf: leaf.role.compares != "set"):
             slope = SLOPES.get(getattr(leaf, "statistic", ""), as_published)
             return abs(leaf.weight) * slope(n) / self.lead[0].weight
         return 1.0

@@ -90,7 +90,7 @@ FEATURES: dict[str, Callable[[], Features]] = {
 SCORES: dict[str, Callable[[], Objective]] = {
     "CLIP Score": lambda: ClipQuality(name="CLIP Score", clip=clip(), direction=torch.ones(32)),
     "HPSv2.1": lambda: ClipQuality(name="HPSv2.1", clip=clip("longest"), direction=torch.ones(32)),
-    "Demo Score": lambda: DemoScore(network=Tower(8).requires_grad_(False), prompt=torch.arange(3)),
+    "Demo Score": lambda: DemoScore(network=Tower(8).requires_grad_(False), prompt=2),
     "Detail Guard": lambda: DetailGuard().bind(start=batch()),
 }
 
