@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...noise.gradient.in_place import Writes
-from ...noise.gradient.recompute import in_chunks, recompute
+from ...noise.gradient.recompute import recompute, same
 from ...noise.gradient.scale import rescaled
 from .caches import forgetful
 from .controlnets import Deferred
@@ -35,27 +36,6 @@ class Call:
     hooks: Callable[[], None]
 
 
-@dataclass
-class Trying:
-    """How calls are made while they are tried: in chunks, without a graph; and what has been heard.
-
-    leak: with a graph instead, that does not reach what the call gives: if a graph comes out all the same, a patch has
-    handed it on.
-    """
-
-    chunk: int | None
-    leak: bool
-    heard: list[tuple[Tensor, Tensor]]
-
-    def __call__(self, call: Callable[..., Any], tensors: list[Tensor], divisible: bool) -> tuple[Tensor, Tensor]:
-        if self.leak:
-            leaves = [t.detach().requires_grad_() if t.is_floating_point() else t for t in tensors]
-            output, answer = call(*(t.clone() for t in leaves))
-        else:
-            output, answer = in_chunks(call, *tensors, chunk=self.chunk if divisible else None)
-        return output.detach(), answer
-
-
 class ModelCalls:
     """The APPLY_MODEL wrapper of a session: a call with gradient keeps its graph, or is made again for it in chunks."""
 
@@ -64,8 +44,7 @@ class ModelCalls:
         self.guider: Any = None  # of the run that is now, or was last
         self.count = 0  # of its calls with gradient
         self.writes = Writes()
-        self.divide = True  # into chunks, what is made again; a patch may forbid it
-        self.trying: Trying | None = None
+        self.chunks_agree: bool | None = None
         self.held: weakref.WeakSet[Call] = weakref.WeakSet()
 
     def __call__(
@@ -81,37 +60,27 @@ class ModelCalls:
     ) -> Tensor:
         transformer_options = transformer_options or {}
         fixed = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
-        if not (self.trying or (torch.is_grad_enabled() and x.requires_grad)):
+        if not (torch.is_grad_enabled() and x.requires_grad):
             return executor(x, t, *fixed.values(), transformer_options, **conds)
         self.count += 1
         call, tensors, divisible = self.split(executor, x, t, fixed | conds, transformer_options)
-        if self.trying:
-            output, answer = self.trying(call, tensors, divisible)
-            self.trying.heard.append((x, answer))
-        elif self.memory.mode == "fast":
+        if self.memory.mode == "fast":
             half = executor.class_obj.get_dtype_inference() == torch.float16
-            predict = lambda *tensors: call(*tensors)[0]  # noqa: E731
-            output = rescaled(predict, *tensors) if half else predict(*tensors)
+            output = rescaled(call, *tensors) if half else call(*tensors)
         else:
-            chunk = self.memory.model if divisible and self.divide else None
+            if divisible and self.chunks_agree is None:
+                self.chunks_agree = (
+                    samples_independent(call, tensors) if has_foreign_patches(transformer_options) else True
+                )
+            chunk = self.memory.model if divisible and self.chunks_agree else None
             output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self.writes)
         return layers_of(output, divisible)
 
-    @contextlib.contextmanager
-    def listening(self, chunk: int | None = None, leak: bool = False) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Within it, calls are made as `Trying` says; yields (x, the network's own answer) of each."""
-        self.trying = Trying(chunk, leak, [])
-        try:
-            yield self.trying.heard
-        finally:
-            self.trying = None
-
     def split(
         self, executor: Any, x: Tensor, t: Tensor, conds: dict[str, Any], options: dict[str, Any]
-    ) -> tuple[Callable[..., tuple[Tensor, Tensor]], list[Tensor], bool]:
+    ) -> tuple[Callable[..., Tensor], list[Tensor], bool]:
         """The model call as a function of tensors whose rows are the samples, and whether rows are independent.
 
-        The function gives what the call gives, and what the network itself answered, by which to compare it.
         x holds the samples once for each conditioning that is computed together (`cond_or_uncond`); a row has them all,
         so that patches which count on this layout still find it.
         """
@@ -129,7 +98,7 @@ class ModelCalls:
         self.held.add(this)
         wanted = [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors]
 
-        def call(*rows: Tensor) -> tuple[Tensor, Tensor]:
+        def call(*rows: Tensor) -> Tensor:
             comfy.model_management.throw_exception_if_processing_interrupted()
             filled = list(this.leaves)
             for i, row in zip(tensors, rows, strict=True):
@@ -137,12 +106,10 @@ class ModelCalls:
             x, t, conds = tree_unflatten(filled, tree)
             concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
             this.hooks()
-            network = this.executor.class_obj.diffusion_model
-            with differentiable() as options_for, forgetful(network), answers_of(network) as answers:
+            with differentiable() as options_for, forgetful(this.executor.class_obj.diffusion_model):
                 control = this.deferred(options_for, *control) if this.deferred else control
                 output = this.executor(x, t, concat, crossattn, control, options_for(this.options), **conds)
-            answer = torch.cat(answers, 1) if answers else output.detach()
-            return (rows_of(output, layers), rows_of(answer, layers)) if divisible else (output, answer)
+            return rows_of(output, layers) if divisible else output
 
         return call, wanted, divisible
 
@@ -184,16 +151,22 @@ def constant_conds(guider: Any, conds: dict[str, Any]) -> list[str]:
     return [name for name in conds if name in constant]
 
 
-@contextlib.contextmanager
-def answers_of(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Yields what network answers within it, (B, N) each: before the host makes a prediction of it."""
-    answers: list[Tensor] = []
+def has_foreign_patches(options: dict[str, Any]) -> bool:
+    wrappers = options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
+    return bool(options.get("patches") or options.get("patches_replace") or any(wrappers.values()))
 
-    def hear(module: nn.Module, args: Any, output: Any) -> None:
-        answers.extend(leaf.detach().flatten(1).clone() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
 
-    handle = network.register_forward_hook(hear)
-    try:
-        yield answers
-    finally:
-        handle.remove()
+def samples_independent(call: Callable[..., Tensor], tensors: list[Tensor]) -> bool:
+    """Whether the model gives the last sample the same when it is alone: a patch may hold tensors of the batch."""
+    if len(tensors[0]) == 1:
+        return True
+    with torch.no_grad():
+        whole = call(*tensors)[-1:]
+        try:
+            alone = call(*(t[-1:] for t in tensors))
+        except RuntimeError:
+            return False
+    agree = same(alone, whole)
+    if not agree:
+        logging.info("Noise Optimize: a model patch looks at the whole batch, so the batch is recomputed in one piece.")
+    return agree

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,8 +26,7 @@ from .hooks import hooks_of
 from .kernels import no_silent_fallback
 from .layers import casting
 from .memory import Memory, reserved
-from .sampling import KEY, Sample, Sampling, add_wrapper, noisy, prediction, through
-from .trial import CHUNKS, ONCE, WHOLE, trial
+from .sampling import KEY, Sample, Sampling, add_wrapper, through
 from .twins import Twins
 from .wires import GRADIENT_FREE, deis_coefficients, patchers_of, refuse_gradient, resident, sampler_name
 
@@ -42,8 +40,8 @@ class Gradients:
         self.opened, self.run = contextlib.ExitStack(), contextlib.ExitStack()
         self.guider = resident_guider(sampling.guider)
         add_wrapper(WrappersMP.PREPARE_SAMPLING, self.load, self.guider.model_options)
-        self.twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
-        self.sampler, self.tried = through(self.twin, self.sample), False
+        twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
+        self.sampler = through(twin, self.sample)
         self.roots = [vars(self.guider), sampling.sampler, *roots]
         self.loaded: dict[int, Any] = {}  # ModelPatchers by the identity of their models
 
@@ -54,8 +52,6 @@ class Gradients:
         if not self.loaded:
             self.open()
         self.memory.choose(len(noise), self.calls.count, bool(hooks_of(self.guider.original_conds)))
-        if sampling.patches and self.memory.mode != "fast" and not self.tried:
-            self.try_patches(noise)
         with sampling.randomness() as start:
 
             def run(noise: Tensor) -> Tensor:
@@ -71,33 +67,6 @@ class Gradients:
                 + f"; wire another sampler, such as euler, {GRADIENT_FREE}"
             )
         return latents
-
-    def try_patches(self, noise: Tensor) -> None:
-        """Settles whether calls of the patched model may be made again, and in chunks (trial.py)."""
-        patches, found = self.sampling.patches, []
-
-        def instead(guider: Any, sigmas: Tensor, extra: dict[str, Any], _: Any, noise: Tensor, *given: Any) -> Tensor:
-            x = noisy(self.twin, guider, sigmas, noise, given[0])
-            found.append(trial(prediction(guider, extra), x, sigmas, self.calls, patches.rewind))
-            return noise
-
-        with torch.no_grad(), self.sampling.randomness():
-            self.end_run()
-            run = through(self.twin, lambda inner, *args, **kwargs: self.sample(instead, *args, **kwargs))
-            self.sampling(noise, run, self.guider)
-        self.tried, self.calls.divide = True, found == [CHUNKS]
-        if found == [ONCE]:
-            if self.memory.mode == "low":
-                raise ValueError(
-                    f"A patch on the model ({patches.names}) keeps something from call to call, so that with memory "
-                    "low there is no exact gradient: set memory to auto or fast, take the patch off the model wire, "
-                    + GRADIENT_FREE
-                )
-            self.memory.mode = "fast"
-        if found != [CHUNKS]:
-            why = {WHOLE: "looks at the whole batch", ONCE: "keeps something from call to call"}[found[0]]
-            how = {WHOLE: "recomputes the batch in one piece", ONCE: "keeps the graph of a whole run"}[found[0]]
-            logging.info("Noise Optimize %s, because a patch on the model (%s) %s.", how, patches.names, why)
 
     def open(self) -> None:
         """Loads the models and makes them ready for graphs, until `close`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.sample
@@ -13,17 +12,6 @@ import torch
 from torch import Tensor
 
 from .controlnets import chain, pictures
-
-
-@dataclass
-class Whole:
-    """A set of `total` samples, for those who make it part by part.
-
-    owed: what its samples owe to their places (`Sampling.place`), once that is known; so it is tried only once.
-    """
-
-    total: int
-    owed: str | None = None
 
 
 def random_state(samples: Tensor, total: int, seed: int, batch_index: Any) -> dict[str, Tensor]:

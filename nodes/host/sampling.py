@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.samplers
 import comfy.utils
@@ -20,17 +19,11 @@ from torch import Tensor
 
 from ...noise.rows import RowsOfWhole
 from .foresight import resumes
-from .members import Whole, fixed_randomness, mask_of_members, of_members, random_state, varied
-from .patches import Patches
+from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
 from .places import ROWS, WHOLE, placing
-from .trial import mixes
 from .wires import latent_image, refuse_parts, sampler_name
 
 KEY = "noise_optimize"
-PARTLESS = (
-    "{} looks at the batch as a whole, so that pictures of a set cannot be made apart: raise the batch of latent_image "
-    "to the whole set, or {}."
-)
 Sample = Callable[..., Tensor]
 T = TypeVar("T")
 
@@ -39,9 +32,9 @@ T = TypeVar("T")
 class Sampling:
     """sampling(noise) is `guider.sample` of the host, from its beginning to its end, so whatever is wired is as it is.
 
-    places: the run is of the samples at these places of the whole. differ: whether its prompts, masks or latents do.
-    state: torch's random state at the start of a run. patches: of the model; each run finds them as they were wired.
-    in_rows: whether the sampler is to draw the rows of a larger batch's noise.
+    members: (places, total): the run is of the samples at these places of a set of total. differ: whether prompts,
+    masks or latents of the set do. state: torch's random state at the start of a run. in_rows: whether the sampler is
+    to draw the rows of a larger batch's noise.
     """
 
     guider: Any
@@ -50,11 +43,9 @@ class Sampling:
     latent: Tensor
     mask: Tensor | None
     seed: int
-    places: list[int]
-    whole: Whole
+    members: tuple[list[int], int]
     differ: bool
     state: dict[str, Tensor]
-    patches: Patches
     in_rows: bool = False
 
     @classmethod
@@ -65,7 +56,7 @@ class Sampling:
         sigmas: Tensor,
         latent: dict[str, Any],
         seed: int,
-        members: tuple[Sequence[int], int | Whole] | None,
+        members: tuple[Sequence[int], int] | None,
         beside: Sequence[Any],
     ) -> Sampling:
         """The run of these wires. members: None for all samples of latent. beside: ModelPatchers to load, too.
@@ -73,9 +64,7 @@ class Sampling:
         Raises ValueError where a part of a set cannot be sampled without the rest.
         """
         samples, mask = latent_image(guider, latent), latent.get("noise_mask")
-        places, whole = members or (range(len(samples)), len(samples))
-        places, whole = list(places), whole if isinstance(whole, Whole) else Whole(whole)
-        total = whole.total
+        places, total = (list(members[0]), members[1]) if members else (list(range(len(samples))), len(samples))
         state = random_state(samples, total, seed, latent.get("batch_index"))
         samples = comfy.utils.repeat_to_batch_size(samples, total)
         differ = varied(guider.original_conds, samples, mask)
@@ -86,15 +75,13 @@ class Sampling:
         for cond in (conds[0] for conds in guider.original_conds.values() if conds):
             cond["additional_models"] = [*cond.get("additional_models", []), *beside]
         mask = mask_of_members(mask, samples, places, total)
-        part, patches = places != list(range(total)), Patches(guider)
-        sampling = cls(guider, sampler, sigmas, samples, mask, seed, places, whole, differ, state, patches)
-        return replace(sampling, in_rows=sampling.place() == ROWS) if part else sampling
+        sampling = cls(guider, sampler, sigmas, samples, mask, seed, (places, total), differ, state)
+        return replace(sampling, in_rows=sampling.place() == ROWS) if sampling.part else sampling
 
     def __call__(self, noise: Tensor, sampler: Any, guider: Any = None) -> Tensor:
         """The latents, float32, on the model's device. sampler, guider: what stands in for those that are wired."""
         sampler = through(sampler, self._rows) if self.in_rows else sampler
         mask = None if self.mask is None else self.mask.clone()
-        self.patches.rewind()
         return copy.copy(self.guider if guider is None else guider).sample(
             noise.cpu().clone(), self.latent.clone(), sampler, self.sigmas.clone(), mask, listen, True, self.seed
         )
@@ -105,47 +92,28 @@ class Sampling:
         with fixed_randomness(self.state, self.guider.model_patcher.load_device) as start:
             yield start
 
+    @property
+    def part(self) -> bool:
+        """Whether the run is not of a whole set."""
+        return self.members[0] != list(range(self.members[1]))
+
     def place(self) -> str:
         """What a picture owes to its place in the batch (places.py); raises ValueError where no part can be made."""
-        if self.whole.owed is None:
-            refuse_parts(self.guider)
-            owed = self._tried(placing)
-            if owed == WHOLE:
-                name = f"The sampler {sampler_name(self.sampler)}"
-                raise ValueError(PARTLESS.format(name, "wire another sampler, such as euler"))
-            if self._mixed():
-                name = f"A patch on the model ({self.patches.names})"
-                raise ValueError(PARTLESS.format(name, "take the patch off the model wire"))
-            self.whole.owed = owed
-        return self.whole.owed
+        refuse_parts(self.guider)
+        found = self._tried(placing)
+        if found == WHOLE:
+            raise ValueError(
+                f"The sampler {sampler_name(self.sampler)} looks at the batch as a whole, so that pictures of a set "
+                "cannot be made apart: raise the batch of latent_image to the whole set, or wire another sampler, such "
+                "as euler."
+            )
+        return found
 
     def places_matter(self) -> bool:
-        injected = self.place() == ROWS
-        return self.differ or injected
+        return self.differ or (self.in_rows if self.part else self.place() == ROWS)
 
     def resumable(self, stops: Sequence[int]) -> bool:
-        return self._tried(functools.partial(resumes, stops)) and not self._remembers()
-
-    def _mixed(self) -> bool:
-        """Whether a patch looks at more than one sample at once."""
-
-        def trial(
-            sampler: Any, guider: Any, sigmas: Tensor, extra: Any, noise: Tensor, latent: Tensor, *_: Any
-        ) -> bool:
-            x = noisy(sampler, guider, sigmas, torch.randn_like(noise), latent)
-            return mixes(prediction(guider, extra), x, sigmas[0], not self.differ, self.patches.rewind)
-
-        measured = "easycache" in self.guider.model_options.get("transformer_options", {})  # by the whole batch
-        return measured or (bool(self.patches) and self._tried(trial))
-
-    def _remembers(self) -> bool:
-        """Whether a patch remembers something from step to step."""
-
-        def trial(sampler: Any, guider: Any, sigmas: Tensor, extra: Any, noise: Tensor, *_: Any) -> bool:
-            prediction(guider, extra)(noise, sigmas[0])
-            return self.patches.remember
-
-        return bool(self.patches) and self._tried(trial)
+        return self._tried(functools.partial(resumes, stops))
 
     def _tried(self, trial: Callable[..., T]) -> T:
         """What a trial of the sampler finds, given what the sampler is in a run, and what resets its randomness."""
@@ -161,7 +129,7 @@ class Sampling:
         return found[0]
 
     def _rows(self, sample: Sample, model_wrap: Any, *args: Any, **kwargs: Any) -> Tensor:
-        rows = RowsOfWhole(self.places, self.whole.total, dims=min(self.latent.ndim, 4))
+        rows = RowsOfWhole(*self.members, dims=min(self.latent.ndim, 4))
 
         def predict_noise(executor: Sample, *args: Any, **kwargs: Any) -> Tensor:
             with rows.paused():
@@ -170,22 +138,6 @@ class Sampling:
         add_wrapper(WrappersMP.PREDICT_NOISE, predict_noise, model_wrap.model_options)
         with rows:
             return sample(model_wrap, *args, **kwargs)
-
-
-def prediction(guider: Any, extra_args: dict[str, Any]) -> Callable[[Tensor, Tensor], Tensor]:
-    """predict(x, sigma): one guided prediction in a sampling run, with what a SAMPLER is given."""
-
-    def predict(x: Tensor, sigma: Tensor) -> Tensor:
-        options = comfy.model_patcher.create_model_options_clone(extra_args["model_options"])
-        return guider(x, sigma * x.new_ones(len(x)), model_options=options, seed=extra_args["seed"])
-
-    return predict
-
-
-def noisy(sampler: Any, guider: Any, sigmas: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
-    """What a SAMPLER makes of noise before its first step."""
-    whole = sampler.max_denoise(guider, sigmas)
-    return guider.inner_model.model_sampling.noise_scaling(sigmas[0], noise.clone(), latent, whole)
 
 
 def through(sampler: Any, run: Sample) -> Any:

@@ -33,7 +33,6 @@ from .decoder import Decoder
 from .foresight import Begun, Foreseen, Leg, stopped
 from .gradients import Gradients
 from .kernels import cannot_differentiate
-from .members import Whole
 from .memory import Memory
 from .sampling import Sampling, through
 from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_vae, refuse_wires, resident, sampler_name
@@ -52,15 +51,14 @@ def run_in_session(
     seed: int,
     memory: str = "auto",
     gradient_steps: int = 0,
-    members: tuple[Sequence[int], int | Whole] | None = None,
+    members: tuple[Sequence[int], int] | None = None,
     networks: Sequence[Any] = (),
 ) -> T:
     """body(session); everything is put back on the way out, however that is.
 
     latent: a LATENT. seed: what the sampler's own noise is drawn from; the same noise in each generate.
     members: (places, total): the session computes the samples at these places of a set of total, with their prompts,
-        masks and injected noise; a place may come more than once. None: all samples of latent. See places.py. A
-        `Whole` in place of total has what is found out about the set found out for all of its parts.
+        masks and injected noise; a place may come more than once. None: all samples of latent. See places.py.
     networks: ModelPatchers to keep loaded beside model and VAE, and modules whose weights the graph will use.
     A DifferentiableSampler brings its own memory and gradient_steps.
     """
@@ -77,8 +75,8 @@ def run_in_session(
             return body(session)
         except RecomputationError as error:
             raise RuntimeError(
-                f"The model answers differently when it is asked twice ({sampling.patches.names or 'no patch'}), so it "
-                f"has no exact gradient: take the patch off the model wire, set memory to fast, {GRADIENT_FREE}"
+                "The model answers differently when it is asked twice (a cache or randomness in a model patch), so it "
+                f"has no exact gradient: remove that patch from the model wire, {GRADIENT_FREE}"
             ) from error
         except (RuntimeError, UserWarning) as error:
             if session.differentiating and (reason := cannot_differentiate(error)):
@@ -173,7 +171,6 @@ class Session:
 
     def close(self) -> None:
         """Puts the host back; `run_in_session` calls it."""
-        self._sampling.patches.rewind()
         if "_gradients" in vars(self):
             self._gradients.close()
 
