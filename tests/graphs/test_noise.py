@@ -121,7 +121,7 @@ def test_a_file_that_is_no_noise_is_refused_in_one_sentence(server, name, conten
 @pytest.mark.parametrize(
     "inputs,reason",
     [
-        ({"alpha": math.nan}, "alpha is nan; set a number"),
+        ({"alpha": math.nan}, "alpha is nan; set it to a number"),
         ({"alpha": 5.0}, "alpha"),
         ({"spectrum": "brown"}, "spectrum"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -322,10 +323,12 @@ CASES = [
 @pytest.fixture(scope="module", autouse=True)
 def weights():
     """The files that nodes look for: networks in models/noise_optimize, a noise in the input folder."""
-    tiny_networks.install(Path(folder_paths.models_dir, "noise_optimize"))
+    folder = Path(folder_paths.models_dir, "noise_optimize")
+    tiny_networks.install(folder)
     files.save(Path(folder_paths.get_input_directory(), "kept.safetensors"), files.NoiseFile((noise(),)))
     yield
     usual.cache_clear()
+    shutil.rmtree(folder)  # other tests look for the same networks and must not find these
 
 
 def names(each):
