@@ -120,6 +120,7 @@ class Server:
         command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes", "--disable-auto-launch"]
         command += ["--verbose", "INFO", str(self.log_file), *self.arguments]
         quiet = {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONIOENCODING": "utf-8"}
+        quiet["OMP_NUM_THREADS"] = "1"  # tiny models: a second thread beside a busy core makes them ten times slower
         with self.console_file.open("wb") as console:
             self.process = subprocess.Popen(
                 command, cwd=comfyui.COMFYUI, env=os.environ | quiet, stdout=console, stderr=subprocess.STDOUT
