@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from .places import TOLERANCE, stand_in
+from .places import TOLERANCE
+from .stand_in import FAILED, Trial
 
 Sample = Callable[..., Tensor]
-FAILED = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)  # of a part of its steps
 
 
 @dataclass(frozen=True)
@@ -87,40 +86,24 @@ class Leg:
         return samples if self.end + 1 == len(sigmas) else seen[0]
 
 
-def resumes(
-    stops: Sequence[int],
-    sampler: Any,
-    guider: Any,
-    sigmas: Tensor,
-    extra_args: dict[str, Any],
-    noise: Tensor,
-    latent: Tensor,
-    mask: Tensor | None,
-    start: Callable[[], None],
-) -> bool:
-    """Whether this SAMPLER can stop after these steps and go on later as if it had not; the rest as for `placing`.
+def resumes(stops: Sequence[int], trial: Trial) -> bool:
+    """Whether this SAMPLER can stop after these steps and go on later as if it had not.
 
     It can if it keeps nothing from step to step and draws nothing, as euler and heun do. Under a mask it never can, as
-    the host looks at the noise and the latent that a run began with. One picture is sampled at once and leg by leg,
-    with a formula in place of the model.
+    the host looks at the noise and the latent that a run began with. One picture is sampled at once and leg by leg.
     """
-    options = {name: value for name, value in extra_args["model_options"].items() if not name.startswith("sampler_")}
-    noise = torch.randn(noise[:1].shape, generator=torch.Generator().manual_seed(0)).to(noise)
-
-    def run(begin: int, end: int, noise: Tensor, latent: Tensor) -> Tensor:
-        start()
-        own = extra_args | {"model_options": comfy.model_patcher.create_model_options_clone(options)}
-        return sampler.sample(stand_in(guider), sigmas[begin : end + 1], own, None, noise, latent, None, True)
-
-    if mask is not None:
+    if trial.mask is not None:
         return False
-    last = len(sigmas) - 1
+    noise = torch.randn(trial.noise[:1].shape, generator=torch.Generator().manual_seed(0)).to(trial.noise)
+    last = len(trial.sigmas) - 1
     bounds = [0, *(stop for stop in stops if stop < last), last]
     with torch.no_grad():
-        whole, state = run(0, last, noise, latent[:1]), latent[:1]
+        state = trial.latent[:1]
+        whole = trial(noise, state, None)
         try:
             for begin, end in itertools.pairwise(bounds):
-                state = run(begin, end, torch.zeros_like(noise) if begin else noise, state)
+                given = torch.zeros_like(noise) if begin else noise
+                state = trial(given, state, None, trial.sigmas[begin : end + 1])
         except FAILED:
             return False
     return bool((state - whole).norm() <= TOLERANCE * whole.norm())

@@ -16,17 +16,13 @@ Whether a sampler can be given rows of the noise of a whole is no matter of its 
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable
-from typing import Any
 
-import comfy.model_patcher
-import comfy.samplers
 import comfy.utils
 import torch
 from torch import Tensor
 
 from ...noise.rows import RowsOfWhole
+from .stand_in import Trial
 
 SET = 3  # pictures of the trial
 PARTS = ([2], [2, 0])  # those of them that are computed without the rest
@@ -34,35 +30,22 @@ TOLERANCE = 1e-4  # of the norm; the same arithmetic on another number of rows d
 FREE, ROWS, WHOLE = "free", "rows", "whole"
 
 
-def placing(
-    sampler: Any,
-    guider: Any,
-    sigmas: Tensor,
-    extra_args: dict[str, Any],
-    noise: Tensor,
-    latent: Tensor,
-    mask: Tensor | None,
-    start: Callable[[], None],
-) -> str:
-    """What the pictures of this SAMPLER depend on beside their own starts; noise, latent and mask as it is given them.
+def placing(trial: Trial) -> str:
+    """What the pictures of this SAMPLER depend on beside their own starts.
 
     FREE: nothing. ROWS: their rows of the noise that it draws for the batch. WHOLE: something else in the batch, such
     as steps chosen for all, statistics over the batch, or noise that is not drawn by torch.
 
-    Three pictures are sampled together and apart, with a formula in place of the model. start: puts the global random
-    state where a sampling run finds it.
+    Three pictures are sampled together and apart.
     """
-    source, unlike = torch.Generator().manual_seed(0), torch.arange(1, SET + 1).reshape(-1, *(1,) * (noise.ndim - 1))
-    noise = (torch.randn((SET, *noise.shape[1:]), generator=source) * unlike).to(noise)
-    latent = comfy.utils.repeat_to_batch_size(latent, SET)
-    mask = None if mask is None else comfy.utils.repeat_to_batch_size(mask, SET)
-    options = {name: value for name, value in extra_args["model_options"].items() if not name.startswith("sampler_")}
+    shape = trial.noise.shape
+    source, unlike = torch.Generator().manual_seed(0), torch.arange(1, SET + 1).reshape(-1, *(1,) * (len(shape) - 1))
+    noise = (torch.randn((SET, *shape[1:]), generator=source) * unlike).to(trial.noise)
+    latent = comfy.utils.repeat_to_batch_size(trial.latent, SET)
+    mask = None if trial.mask is None else comfy.utils.repeat_to_batch_size(trial.mask, SET)
 
     def run(rows: list[int]) -> Tensor:
-        start()
-        own = extra_args | {"model_options": comfy.model_patcher.create_model_options_clone(options)}
-        given = [noise[rows], latent[rows], None if mask is None else mask[rows]]
-        return sampler.sample(stand_in(guider), sigmas.clone(), own, None, *given, True).nan_to_num()
+        return trial(noise[rows], latent[rows], None if mask is None else mask[rows]).nan_to_num()
 
     with torch.no_grad():
         whole = run(list(range(SET)))
@@ -75,16 +58,3 @@ def placing(
             if all(agree):
                 return answer
     return WHOLE
-
-
-def stand_in(guider: Any) -> Any:
-    """The guider with a formula in place of its model; functions that the sampler itself sets are called."""
-
-    def predict(x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None) -> Tensor:
-        prompted = torch.sin(x)
-        model, scale = guider.inner_model, getattr(guider, "cfg", 1.0)
-        return comfy.samplers.cfg_function(model, prompted, 0.5 * prompted, scale, x, timestep, model_options or {})
-
-    copied = copy.copy(guider)
-    copied.outer_predict_noise = predict
-    return copied

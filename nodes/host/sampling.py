@@ -21,6 +21,7 @@ from ...noise.rows import RowsOfWhole
 from .foresight import resumes
 from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
 from .places import ROWS, WHOLE, placing
+from .stand_in import Trial
 from .wires import latent_image, refuse_parts, sampler_name
 
 KEY = "noise_optimize"
@@ -115,13 +116,13 @@ class Sampling:
     def resumable(self, stops: Sequence[int]) -> bool:
         return self._tried(functools.partial(resumes, stops))
 
-    def _tried(self, trial: Callable[..., T]) -> T:
-        """What a trial of the sampler finds, given what the sampler is in a run, and what resets its randomness."""
+    def _tried(self, find: Callable[[Trial], T]) -> T:
+        """What is found about the sampler, with what it is given in a run."""
         found: list[T] = []
 
         def instead(_: Any, guider: Any, sigmas: Any, extra: Any, callback: Any, noise: Tensor, *given: Any) -> Tensor:
             latent, mask = given[:2]
-            found.append(trial(self.sampler, guider, sigmas, extra, noise, latent, mask, start))
+            found.append(find(Trial(self.sampler, guider, sigmas, extra, noise, latent, mask, start)))
             return noise
 
         with torch.inference_mode(), self.randomness() as start:
