@@ -89,7 +89,7 @@ class Server:
 
     def __init__(self, base: Path, packs: Mapping[str, Path], arguments: tuple[str, ...] = ()) -> None:
         self.base, self.packs, self.arguments = base, packs, arguments
-        self.log_file, self.console_file = base / "comfyui.log", base / "console.log"
+        self.console_file = base / "console.log"
         self.process: subprocess.Popen | None = None
         self.address = self.startup = ""
 
@@ -118,7 +118,7 @@ class Server:
         command = [sys.executable, "-X", "faulthandler", str(comfyui.COMFYUI / "main.py"), "--cpu", "--cache-none"]
         command += ["--port", self.address.split(":")[1], "--base-directory", str(self.base)]
         command += ["--database-url", "sqlite:///:memory:", "--disable-api-nodes", "--disable-auto-launch"]
-        command += ["--verbose", "INFO", str(self.log_file), *self.arguments]
+        command += ["--verbose", "INFO", *self.arguments]
         quiet = {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "PYTHONIOENCODING": "utf-8"}
         quiet["OMP_NUM_THREADS"] = "1"  # tiny models: a second thread beside a busy core makes them ten times slower
         with self.console_file.open("wb") as console:
