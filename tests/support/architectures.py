@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import comfy.samplers
+import comfy.supported_models
 import host_gradients as gradients
 import picture_models
 import tiny_models
@@ -23,10 +24,10 @@ from torch import Tensor
 
 ROWS = {row.model: row for row in (*picture_models.ROWS, *video_models.ROWS)}
 ROWS |= {
-    f"{row.model} with a reference": picture_models.with_reference(row)
-    for row in picture_models.ROWS
-    if row.model in picture_models.EDITING
+    f"{name} with a reference": picture_models.with_reference(ROWS[name]) for name in sorted(picture_models.EDITING)
 }
+KNOWN = [*dict.fromkeys(row.model for row in ROWS.values())]  # to the table; an older host lacks some
+ROWS = {name: row for name, row in ROWS.items() if hasattr(comfy.supported_models, row.model)}
 SIBLINGS = {
     "SD21UnclipH": "SD21UnclipL",
     "SSD1B": "SDXL",
