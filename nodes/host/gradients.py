@@ -18,7 +18,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...noise.gradient.in_place import Writes
-from ...noise.gradient.inference import normal_tensors
+from ...noise.gradient.inference import normal_tensors, savable
 from .call import ModelCalls
 from .controlnets import control_networks, controls_of, deferred_controls
 from .endings import Endings
@@ -87,8 +87,10 @@ class Gradients:
         """The PREPARE_SAMPLING wrapper: leaves memory for a gradient, and has weights that autograd may save."""
         with torch.inference_mode():
             prepared = executor(model, reserved(shape), *args, **kwargs)
+        known = len(self.loaded)
         self.loaded |= {id(patcher.model): patcher for patcher in (model, *prepared[2])}
-        self.opened.enter_context(normal_tensors(self.roots))
+        if len(self.loaded) > known or not all(savable(patcher.model) for patcher in self.loaded.values()):
+            self.opened.enter_context(normal_tensors(self.roots))
         return prepared
 
     def sample(

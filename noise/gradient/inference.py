@@ -61,6 +61,11 @@ def _has_version(tensor: Tensor) -> bool:
         return False
 
 
+def savable(network: nn.Module) -> bool:
+    """Whether autograd may save all parameters and buffers of network."""
+    return all(_has_version(tensor) for tensor in (*network.parameters(), *network.buffers()))
+
+
 @contextmanager
 def normal_tensors(*roots: Any, depth: int = 2) -> Iterator[None]:
     """Within it, tensors below roots that were made in inference mode, or require a gradient, are `normal`.

@@ -8,7 +8,7 @@ import host_gradients as gradients
 import pytest
 import tiny_models
 import torch
-from tiny_controlnets import control_lora, control_of, wire
+from tiny_controlnets import control_lora, control_of, controlnet, wire
 
 STEP = 3e-2
 
@@ -152,6 +152,22 @@ def test_a_wrapper_of_another_pack_sees_what_the_controlnet_gives():
     wired.model_options = wired.model_patcher.model_options
     assert error(wired, latent, memory="low") < 1e-2
     assert set(seen) == {dict}
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+@pytest.mark.parametrize("make", [controlnet, control_lora])
+def test_a_gradient_may_be_taken_after_another_run(make, memory):
+    """The host cleans ControlNets up after a run, and a Control-LoRA builds its network anew in each."""
+    expected = run(*wire("sd15", batch=2, make=make), gradient, memory=memory)
+
+    def body(session):
+        noise = torch.randn(session.shape, generator=tiny_models.generator()).requires_grad_()
+        latents = session.generate(noise)
+        session.generate(noise.detach() * 0.5)
+        weight = torch.randn(latents.shape, generator=tiny_models.generator(1))
+        return torch.autograd.grad((latents * weight).sum(), noise)[0]
+
+    assert torch.equal(run(*wire("sd15", batch=2, make=make), body, memory=memory), expected)
 
 
 def test_a_picture_for_each_sample_needs_the_whole_set():

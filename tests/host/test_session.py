@@ -265,6 +265,25 @@ def test_weights_of_inference_mode_are_used_where_they_are():
     assert extra < 0.01 * size
 
 
+@pytest.mark.parametrize("kind", ["parameters", "buffers"])
+def test_weights_that_come_again_in_inference_mode_are_made_ready_again(kind):
+    """As those of a model that had to make room between two runs."""
+    wired, sigmas, latent = make()
+    network = wired.model_patcher.model.diffusion_model
+    network.register_buffer("gain", torch.ones(()))
+    network.register_forward_hook(lambda module, args, output: output * output * module.gain)
+
+    def body(session):
+        first = gradient_of(session)
+        with torch.inference_mode():
+            for module in network.modules():
+                for name, tensor in getattr(module, f"_{kind}").items():
+                    getattr(module, f"_{kind}")[name] = None if tensor is None else tensor.clone()
+        return first, gradient_of(session)
+
+    assert torch.equal(*gradients.run(wired, "euler", sigmas, latent, body, memory="fast"))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["flux_schnell", "sd15"])
 @pytest.mark.parametrize("memory", ["fast", "low"])

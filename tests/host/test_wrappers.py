@@ -25,6 +25,7 @@ import pytest
 import tiny_models
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_perpneg import PerpNegGuider
 
 from noise_optimize.nodes.host.wires import DifferentiableSampler
 from noise_optimize.nodes.optimize import NoiseOptimize
@@ -225,6 +226,36 @@ def test_noise_search_shows_what_any_sampler_makes_of_its_noise(name):
     agree(wires, vae, SEARCH.execute(noise=start, **wires, vae=vae, objective=Spread(), candidates=7, keep=BATCH).args)
 
 
+def dual_model(model, *prompts):
+    """Guidance by another model, which this guider loads beside its own."""
+    other = tiny_models.model("sd15", seed=3)
+    return samplers.DualModelGuider.execute(model, prompts[0], 2.0, other, prompts[1])
+
+
+GUIDERS = {
+    "basic": lambda model, *prompts: samplers.BasicGuider.execute(model, prompts[0]),
+    "dual CFG": lambda model, *prompts: samplers.DualCFGGuider.execute(model, *prompts, 3.0, 2.0, "nested"),
+    "Perp-Neg": lambda model, *prompts: PerpNegGuider.execute(model, *prompts, 3.0, 0.7),
+    "dual model": dual_model,
+}
+
+
+@pytest.mark.parametrize("memory", ["fast", "low"])
+@pytest.mark.parametrize("name", GUIDERS)
+@torch.inference_mode()
+def test_each_guider_of_core_is_optimised_and_shown_as_it_samples(name, memory):
+    wires, vae = wire("prepare")
+    prompts = [tiny_models.conditioning("sd15", seed) for seed in (0, 1, 2)]
+    wires["guider"] = GUIDERS[name](tiny_models.model("sd15"), *prompts).args[0]
+    start, sampler = samplers.RandomNoise.execute(1).args[0], DifferentiableSampler(wires["sampler"], memory)
+    before = host(wires, vae, start)
+    settings = {"noise": start, **wires, "sampler": sampler, "vae": vae, "objective": Spread()}
+    for iterations in (0, 2):
+        made = OPTIMIZE.execute(**settings, iterations=iterations).args
+        agree(wires, vae, made)
+        assert torch.equal(made[1]["samples"], before[0]) == (iterations == 0), made[4]
+
+
 @pytest.mark.parametrize("name", CACHES)
 @torch.inference_mode()
 def test_a_cache_leaves_out_steps_and_is_refused_by_its_name(name):
@@ -258,3 +289,19 @@ def test_the_gradient_through_what_is_wrapped_around_is_that_of_finite_differenc
     with gradients.double_precision(wired):
         sigmas = gradients.sigmas(wired, STEPS).double()
         assert gradients.run(wired, "euler", sigmas, latent, body, memory=memory) < 1e-5
+
+
+@pytest.mark.parametrize("memory", ["fast", "low"])
+def test_the_gradient_through_guidance_by_another_model_is_that_of_finite_differences(memory):
+    model, other = gradients.small_model("eps"), gradients.small_model("eps")
+    other.model.diffusion_model = tiny_models.randomise(gradients.TwoLayers(), seed=3).double().requires_grad_(False)
+    prompts = [tiny_models.conditioning("sd15", seed) for seed in (0, 1)]
+    wired = samplers.DualModelGuider.execute(model, prompts[0], 2.0, other, prompts[1]).args[0]
+
+    def body(session):
+        return gradients.relative_error(session, torch.float64, 1e-5)
+
+    with gradients.double_precision(wired):
+        other.model.diffusion_model.dtype = torch.float64
+        sigmas, latent = gradients.sigmas(wired, STEPS).double(), tiny_models.latent("sd15", 4, 4, BATCH)
+        assert gradients.run(wired, "euler", sigmas, latent, body, memory=memory) < 1e-6
