@@ -47,7 +47,7 @@ def kernels(monkeypatch):
     for name, function in kitchen.items():
         monkeypatch.setattr(comfy_kitchen, name, function)
     monkeypatch.setattr(attention, "sageattn", sageattn, raising=False)
-    monkeypatch.setattr(attention, "SAGE_ATTENTION_SUPPORTS_MASK", True)
+    monkeypatch.setattr(attention, "SAGE_ATTENTION_SUPPORTS_MASK", True, raising=False)
     monkeypatch.setattr(attention, "flash_attn_func", flash_attn_func, raising=False)
     return ("attention_sage", "attention_flash", "attention_comfy_kitchen_int8")
 

@@ -14,6 +14,7 @@ import torch
 import torchvision
 from determinism import unordered
 from pictures import gradient_error, natural
+from tiny_networks import clip_vision_model
 from torch import nn
 
 from noise_optimize.nodes import networks, quality
@@ -48,7 +49,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def clip_vision(kind: str) -> Any:
     """A CLIP_VISION of the host's own classes with random weights, loaded in inference mode as a node would."""
     with torch.inference_mode():
-        model = comfy.clip_vision.ClipVisionModel({**CONFIGS[kind], "model_type": kind})
+        model = clip_vision_model({**CONFIGS[kind], "model_type": kind})
         generator = torch.Generator().manual_seed(0)
         state = {name: 0.1 * torch.randn(v.shape, generator=generator) for name, v in model.get_sd().items()}
         model.load_sd({name: v + 1 if "norm" in name and name.endswith("weight") else v for name, v in state.items()})

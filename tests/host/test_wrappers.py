@@ -156,7 +156,6 @@ FRESH = {
     "CFG-Zero*": node(comfy_extras.nodes_cfg.CFGZeroStar.execute),
     "CFG norm": node(comfy_extras.nodes_cfg.CFGNorm.execute, 1.0),
     "rescaled CFG": node(comfy_extras.nodes_model_advanced.RescaleCFG().patch, 0.7),
-    "CFG override": node(samplers.CFGOverride.execute, 4.0, 0.2, 0.6),
     "epsilon scaling": node(comfy_extras.nodes_eps.EpsilonScaling.execute, 1.01),
     "FreSca": node(comfy_extras.nodes_fresca.FreSca.execute, 1.0, 1.25, 3),
     "Mahiro": node(comfy_extras.nodes_mahiro.Mahiro.execute),
@@ -164,6 +163,8 @@ FRESH = {
     "self-attention guidance": node(comfy_extras.nodes_sag.SelfAttentionGuidance.execute, 0.5, 2.0),
     "FreeU": node(comfy_extras.nodes_freelunch.FreeU_V2.execute, 1.3, 1.4, 0.9, 0.2),
 }
+if hasattr(samplers, "CFGOverride"):
+    FRESH["CFG override"] = node(samplers.CFGOverride.execute, 4.0, 0.2, 0.6)
 CACHES = {
     "EasyCache": node(comfy_extras.nodes_easycache.EasyCacheNode.execute, 3.0, 0.0, 1.0, False),
     "LazyCache": node(comfy_extras.nodes_easycache.LazyCacheNode.execute, 3.0, 0.0, 1.0, False),

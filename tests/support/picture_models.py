@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from comfy.ldm.chroma_radiance.model import ChromaRadianceParams
 from tiny_models import CONTEXT, FLUX, POOLED, SDXL_SIZES, TOKENS, UNET, Architecture
 from torch import Tensor
 
@@ -275,8 +276,8 @@ ROWS = (
             "image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 4,
             "nerf_hidden_size": 16, "nerf_mlp_ratio": 2, "nerf_depth": 1, "nerf_max_freqs": 4, "nerf_tile_size": 2,
             "nerf_final_head_type": "conv", "nerf_embedder_dtype": torch.float32, "use_x0": True,
-            "use_sequential_txt_ids": True,
-        },
+        }
+        | dict.fromkeys({"use_sequential_txt_ids"} & ChromaRadianceParams.__dataclass_fields__.keys(), True),
         (3, 8, 8),
     ),
     Architecture(

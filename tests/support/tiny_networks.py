@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -77,9 +78,17 @@ def clip_vision() -> Any:
         "image_size": SIDE,
         "projection_dim": EMBEDDING,
     }
-    model = comfy.clip_vision.ClipVisionModel(config)
+    model = clip_vision_model(config)
     randomise(model.model)
     return model
+
+
+def clip_vision_model(config: dict[str, Any]) -> Any:
+    """The host's own class, its weights not filled; older hosts read its configuration from a file only."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        return comfy.clip_vision.ClipVisionModel(str(file))
 
 
 def _save(network: nn.Module, path: Path, seed: int = SEED) -> None:
