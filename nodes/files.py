@@ -70,8 +70,7 @@ def place(prefix: str) -> tuple[Path, str, int, str]:
     """Folder, name, counter and subfolder for a prefix in the output folder, by the host's rules."""
     output = folder_paths.get_output_directory()
     target = os.path.normpath(os.path.join(output, prefix.replace("\\", "/")))
-    inside = "\0" not in prefix and folder_paths.is_within_directory(output, target)
-    if not inside or os.path.realpath(output) == os.path.realpath(target):
+    if not inside(output, target) or os.path.realpath(output) == os.path.realpath(target):
         raise ValueError(
             f"filename_prefix {shortened(prefix)} names no file inside the output folder; use a name like noise/noise."
         )
@@ -82,6 +81,14 @@ def place(prefix: str) -> tuple[Path, str, int, str]:
             f"filename_prefix {shortened(prefix)}: its folder cannot be used ({error.strerror}); choose another prefix."
         ) from error
     return Path(folder), name, counter, subfolder
+
+
+def inside(folder: str, path: str) -> bool:
+    """Whether a path lies in a folder, links followed."""
+    try:
+        return Path(path).resolve().is_relative_to(Path(folder).resolve())
+    except ValueError:  # a null character
+        return False
 
 
 def described(noise: Any) -> dict[str, Any] | None:
@@ -154,10 +161,19 @@ def listed() -> list[str]:
 
 def located(file: str) -> Path:
     """The path of a listed file; raises ValueError where the name leads out of ComfyUI's folders."""
+    folders = (
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    )
     try:
-        return Path(folder_paths.get_annotated_filepath(str(file)))
-    except ValueError as error:
-        raise ValueError(f"file {shortened(file)} leads outside ComfyUI's folders; choose one of the list.") from error
+        path = folder_paths.get_annotated_filepath(str(file))
+        found = any(inside(folder, path) for folder in folders)
+    except ValueError:  # newer hosts look themselves
+        found = False
+    if not found:
+        raise ValueError(f"file {shortened(file)} leads outside ComfyUI's folders; choose one of the list.")
+    return Path(path)
 
 
 NODES = [SaveNoise, LoadNoise]

@@ -1,8 +1,10 @@
 """The pack as the host sees it while it starts."""
 
+import ast
 import re
 import subprocess
 import sys
+from pkgutil import resolve_name
 
 import comfyui
 import pytest
@@ -14,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 import noise_optimize.nodes as pack_nodes
 
 HEAVY = ("open_clip", "lpips", "timm", "torchvision", "kornia", "matplotlib", "cma")
+HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview")
 SCHEMAS = [node.GET_SCHEMA() for group in pack_nodes.GROUPS for node in group.NODES]
 
 IMPORT = f"""
@@ -42,6 +45,29 @@ def test_the_pack_loads_in_silence_with_no_heavy_module_in_sight():
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("imported:end")
+
+
+def names_of_the_host(file):
+    """Each name of the host's modules that a file of the pack uses, as module and attribute."""
+    tree = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    modules, names = {}, set()
+    for node in tree:
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {(node.module, alias.name) for alias in node.names}
+    for node in tree:
+        if isinstance(node, ast.Attribute) and (module := modules.get(ast.unparse(node.value))):
+            names.add((module, node.attr))
+    return {(module, name) for module, name in names if module.split(".")[0] in HOST}
+
+
+def test_every_name_of_the_host_that_the_pack_uses_is_there():
+    """So that an older or newer host fails here, and not in some branch of a node."""
+    used = set().union(*(names_of_the_host(file) for file in (ROOT / "nodes").rglob("*.py")))
+    assert ("folder_paths", "get_output_directory") in used and ("comfy.samplers", "Sampler") in used
+    for module, name in sorted(used):
+        resolve_name(f"{module}.{name}")
 
 
 def test_ids_start_with_the_packs_name_and_are_unique():
