@@ -9,11 +9,12 @@ from typing import Any
 
 import comfy.nested_tensor
 import folder_paths
+import torch
 from comfy_api.v0_0_2 import io
 
-from ..noise import files
+from ..noise import files, set_files
 from .checks import shortened
-from .latents import ColouredNoise, FixedNoise, noise_for, parts
+from .latents import IN_ORDER, ColouredNoise, FixedNoise, SetNoise, noise_for, parts
 from .node import Node
 
 SUFFIX = ".safetensors"
@@ -28,7 +29,8 @@ class SaveNoise(Node):
             node_id="NoiseOptimizeSaveNoise",
             display_name="Save Noise",
             category="noise optimize/noise",
-            description="Saves noise to the output folder, with its seed, spectrum, shape, scores and settings.",
+            description="Saves noise to the output folder, with its seed, spectrum, shape, scores and settings; of a "
+            "noise set its patterns, which fit every size and seed, and what they were found on.",
             search_aliases=["export noise", "store noise", "keep noise"],
             is_output_node=True,
             inputs=[
@@ -45,25 +47,32 @@ class SaveNoise(Node):
 
     @classmethod
     def execute(cls, noise: Any, latent_image: dict[str, Any], filename_prefix: str) -> io.NodeOutput:
-        samples = noise_for(noise, latent_image)
-        kept = files.NoiseFile(
-            samples=tuple(parts(samples)),
-            seed=noise.seed,
-            batch_index=latent_image.get("batch_index"),
-            spectrum=described(noise),
-            scores=noise.scores if isinstance(noise, FixedNoise) else {},
-            settings=noise.settings if isinstance(noise, FixedNoise) else {},
-        )
         folder, name, counter, subfolder = place(filename_prefix)
         file = f"{name}_{counter:05}_{SUFFIX}"
         try:
-            files.save(folder / file, kept)
+            write(folder / file, noise, latent_image)
         except OSError as error:
             raise ValueError(
                 f"filename_prefix {shortened(filename_prefix)} cannot be written ({error.strerror}); choose another "
                 "prefix or free its folder."
             ) from error
         return io.NodeOutput(ui={"noise": [{"filename": file, "subfolder": subfolder, "type": "output"}]})
+
+
+def write(path: Path, noise: Any, latent: dict[str, Any]) -> None:
+    """The noise for a LATENT as a file; of a noise set, the set."""
+    if isinstance(noise, SetNoise):
+        set_files.save_set(path, noise.found)
+        return
+    kept = files.NoiseFile(
+        samples=tuple(parts(noise_for(noise, latent))),
+        seed=noise.seed,
+        batch_index=latent.get("batch_index"),
+        spectrum=described(noise),
+        scores=noise.scores if isinstance(noise, FixedNoise) else {},
+        settings=noise.settings if isinstance(noise, FixedNoise) else {},
+    )
+    files.save(path, kept)
 
 
 def place(prefix: str) -> tuple[Path, str, int, str]:
@@ -107,7 +116,8 @@ class LoadNoise(Node):
             node_id="NoiseOptimizeLoadNoise",
             display_name="Load Noise",
             category="noise optimize/noise",
-            description="Loads noise that Save Noise wrote, for any sampler and the same latent size.",
+            description="Loads noise that Save Noise wrote, for any sampler and the same latent size. A noise set fits "
+            "every size; Noise Set has its dials.",
             search_aliases=["import noise", "open noise", "read noise"],
             inputs=[
                 io.Combo.Input(
@@ -117,8 +127,10 @@ class LoadNoise(Node):
                 )
             ],
             outputs=[
-                io.Noise.Output(tooltip="The saved noise, for latents of the size it was made for."),
-                io.Latent.Output(tooltip="The saved noise as a latent."),
+                io.Noise.Output(tooltip="The saved noise, for latents of the size it was made for, or the noise set."),
+                io.Latent.Output(
+                    tooltip="The saved noise as a latent; of a noise set, one for each pattern, where it was found."
+                ),
             ],
         )
 
@@ -126,7 +138,7 @@ class LoadNoise(Node):
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         try:
             if file is not None:
-                files.load(located(file))
+                read(located(file))
         except ValueError as error:
             return str(error)
         return True
@@ -141,11 +153,23 @@ class LoadNoise(Node):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        kept = files.load(located(file))
-        nested = len(kept.samples) > 1
-        samples = comfy.nested_tensor.NestedTensor(kept.samples) if nested else kept.samples[0]
-        noise = FixedNoise(samples, kept.seed, kept.settings, kept.scores, kept.spectrum, kept.batch_index)
-        return io.NodeOutput(noise, {"samples": samples})
+        noise = read(located(file))
+        if isinstance(noise, SetNoise):
+            patterns = noise.found.coefficients
+            size = noise.found.size or patterns.shape[2:]
+            latent = {"samples": torch.zeros(*patterns.shape[:2], *size)}
+            return io.NodeOutput(noise, {"samples": SetNoise(noise.found, 0, pattern=IN_ORDER).generate_noise(latent)})
+        return io.NodeOutput(noise, {"samples": noise.samples})
+
+
+def read(path: Path) -> FixedNoise | SetNoise:
+    """The NOISE that Save Noise wrote; raises ValueError where it did not, or where the file is damaged."""
+    if set_files.is_set(path):
+        return SetNoise(set_files.load_set(path), 0)
+    kept = files.load(path)
+    nested = len(kept.samples) > 1
+    samples = comfy.nested_tensor.NestedTensor(kept.samples) if nested else kept.samples[0]
+    return FixedNoise(samples, kept.seed, kept.settings, kept.scores, kept.spectrum, kept.batch_index)
 
 
 def listed() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..noise.coloured import Spectrum, colour
 from ..noise.files import PRECISIONS
+from ..noise.patterns import NoiseSet
 
 Samples: TypeAlias = Tensor | comfy.nested_tensor.NestedTensor
 
@@ -71,6 +72,23 @@ def filled(latent: dict[str, Any], samples: Samples) -> dict[str, Any]:
     return {**kept, "samples": samples}
 
 
+def drawn(latent: dict[str, Any], seed: int, made: Callable[[int, Tensor], Tensor]) -> Samples:
+    """The white noise of core's Random Noise for a LATENT, on the CPU, after made(number, part) of each of its parts.
+
+    Parts are made in float32, then have the latent's precision. Leaves torch's random state as Random Noise does, for
+    samplers and patches that draw from it.
+    """
+    samples, index = check_latent(latent), latent.get("batch_index")
+    comfy.sample.prepare_noise(samples, seed, index)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(number: int, part: Tensor) -> Tensor:
+        single = torch.empty(part.shape, dtype=torch.float32, device="meta")
+        return made(number, comfy.sample.prepare_noise_inner(single, generator, index)).to(part.dtype)
+
+    return joined([draw(number, part) for number, part in enumerate(parts(samples))], samples)
+
+
 class ColouredNoise:
     """NOISE: the white noise of core's Random Noise for `seed`, filtered to `spectrum`."""
 
@@ -79,20 +97,38 @@ class ColouredNoise:
         self.spectrum = spectrum
 
     def generate_noise(self, latent: dict[str, Any]) -> Samples:
-        """The noise for a latent, on the CPU in the latent's precision. Frequencies are weighted in float32.
+        """The noise for a latent, on the CPU in the latent's precision."""
+        return drawn(latent, self.seed, lambda _, white: colour(white, self.spectrum))
 
-        Leaves torch's random state as Random Noise does, for samplers and patches that draw from it.
-        """
-        samples, index = check_latent(latent), latent.get("batch_index")
-        comfy.sample.prepare_noise(samples, self.seed, index)
-        generator = torch.Generator().manual_seed(self.seed)
 
-        def draw(part: Tensor) -> Tensor:
-            single = torch.empty(part.shape, dtype=torch.float32, device="meta")
-            white = comfy.sample.prepare_noise_inner(single, generator, index)
-            return colour(white, self.spectrum).to(part.dtype)
+BY_SEED, IN_ORDER = "by seed", "in order"
 
-        return joined([draw(part) for part in parts(samples)], samples)
+
+class SetNoise:
+    """NOISE: the white noise of core's Random Noise for `seed` with patterns of a noise set in it.
+
+    strength: 0 is Random Noise bit for bit, 1 the set. pattern: the number of one, from 0, for all pictures; BY_SEED:
+    picture i of seed s takes the next pattern after that of picture i of seed s - 1; IN_ORDER: whatever the seed is,
+    picture i takes the i-th in the order of the set.
+    """
+
+    def __init__(self, found: NoiseSet, seed: int, strength: float = 1.0, pattern: int | str = BY_SEED) -> None:
+        self.found, self.seed, self.strength, self.pattern = found, seed, strength, pattern
+
+    def generate_noise(self, latent: dict[str, Any]) -> Samples:
+        """The noise for a latent of any size, on the CPU in its precision. Sound beside a video stays white."""
+
+        def made(number: int, white: Tensor) -> Tensor:
+            index = [int(i) for i in latent.get("batch_index") or range(len(white))]
+            return white if number else self.found.applied(white, self.numbers(index), self.strength)
+
+        return drawn(latent, self.seed, made)
+
+    def numbers(self, index: Sequence[int]) -> list[int]:
+        """The pattern of each picture of a batch."""
+        if isinstance(self.pattern, int):
+            return [self.pattern] * len(index)
+        return self.found.numbers(self.seed if self.pattern == BY_SEED else 0, index)
 
 
 class FixedNoise:

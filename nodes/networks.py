@@ -19,10 +19,15 @@ FOLDER = "noise_optimize"
 FOLDERS = (FOLDER, "clip_vision", "text_encoders")
 
 
+def own_folders() -> list[str]:
+    """models/noise_optimize, and what extra_model_paths.yaml adds to it."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    return list(folder_paths.get_folder_paths(FOLDER))
+
+
 def folders() -> list[str]:
     """Where weights are looked for, models/noise_optimize first; extra_model_paths.yaml can add to each."""
-    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
-    return [path for name in FOLDERS for path in folder_paths.get_folder_paths(name)]
+    return [*own_folders(), *(path for name in FOLDERS[1:] for path in folder_paths.get_folder_paths(name))]
 
 
 def progress() -> Any:

@@ -20,7 +20,7 @@ from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, sockets
 from .files import described
-from .latents import FixedNoise, batch_size, filled
+from .latents import FixedNoise, SetNoise, batch_size, filled
 from .measure import to_pictures
 from .node import Node
 from .run import Run
@@ -294,7 +294,7 @@ class NoiseOptimize(Node):
 
 def start_of(noise: Any) -> float | str:
     """What the optimisation starts from, for `facts_of`: the alpha of the noise, 0 for white, or what else it is."""
-    if isinstance(noise, FixedNoise):
+    if isinstance(noise, (FixedNoise, SetNoise)):
         return "noise that was found or saved"
     spectrum = described(noise) or {"kind": "paper", "alpha": 0.0}
     return float(spectrum["alpha"]) if spectrum["kind"] == "paper" else str(spectrum["kind"])

@@ -18,14 +18,17 @@ from .coloured import Spectrum, colour
 from .files import NoiseFile, load, save
 from .history import Progress, Result, Step
 from .optimize import optimize
+from .patterns import NoiseSet
 from .recipes import RECIPES
 from .search import select
+from .set_files import load_set, save_set
 from .sets import together
 from .settings import Settings
 
 __all__ = [
     "RECIPES",
     "NoiseFile",
+    "NoiseSet",
     "Progress",
     "Result",
     "Settings",
@@ -33,8 +36,10 @@ __all__ = [
     "Step",
     "colour",
     "load",
+    "load_set",
     "optimize",
     "save",
+    "save_set",
     "select",
     "together",
 ]

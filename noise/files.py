@@ -1,23 +1,20 @@
-"""Noise files: safetensors with what is needed to make the pictures again as metadata. Nothing is ever unpickled."""
+"""Noise files: the noise itself, with what is needed to make the pictures again."""
 
 from __future__ import annotations
 
-import json
 import os
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
+
+from .tensor_files import Unreadable, read, short, write
 
 FORMAT, VERSION = "noise_optimize.noise", "1"
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SEEDS = range(-(2**63), 2**64)  # what torch.manual_seed takes
-LONGEST = 100  # letters of a file's name in a message
 
 
 @dataclass(frozen=True)
@@ -54,44 +51,27 @@ def save(path: str | os.PathLike[str], noise: NoiseFile) -> Path:
     >>> load(path).seed
     7
     """
-    path = Path(path)
-    stored = {name: json.dumps(getattr(noise, name)) for name in STORED_AS_JSON}
-    shapes = json.dumps([list(part.shape) for part in noise.samples])
-    metadata = {"format": FORMAT, "version": VERSION, "shape": shapes, **stored}
-    tensors = {f"noise_{i}": part.detach().cpu().contiguous() for i, part in enumerate(noise.samples)}
-    data = safetensors.torch.save(tensors, metadata)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(unfinished, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return path
+    fields = {name: getattr(noise, name) for name in STORED_AS_JSON}
+    fields["shape"] = [list(part.shape) for part in noise.samples]
+    return write(path, FORMAT, VERSION, {f"noise_{i}": part for i, part in enumerate(noise.samples)}, fields)
 
 
 def load(path: str | os.PathLike[str]) -> NoiseFile:
     """Read a noise file; raises ValueError with one sentence where it is missing, damaged or something else."""
-    path = Path(path)
-    name = path.name if len(path.name) <= LONGEST else f"{path.name[:LONGEST]}..."
+    name = short(path)
     if not os.path.isfile(path):
         raise ValueError(f"{name}: there is no such noise file; choose one of the list or save one with Save Noise.")
     damaged = f"{name} is damaged or no safetensors file; save the noise again with Save Noise."
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") == FORMAT and metadata.get("version") == VERSION:
-                parts = tuple(file.get_tensor(f"noise_{i}") for i in range(len(file.keys())))
-                fields = {name: json.loads(metadata[name]) for name in STORED_AS_JSON}
-                shapes = json.loads(metadata["shape"])
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        metadata, tensors, fields = read(path, FORMAT, VERSION, (*STORED_AS_JSON, "shape"))
+        parts = tuple(tensors[f"noise_{i}"] for i in range(len(tensors)))
+    except (Unreadable, KeyError) as error:
         raise ValueError(damaged) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{name} holds no noise; choose a file written by Save Noise.")
     if metadata.get("version") != VERSION:
         raise ValueError(f"{name} was written by another version of this node pack; update the pack to load it.")
+    shapes = fields.pop("shape")
     if not parts or shapes != [list(part.shape) for part in parts] or not _sound(parts, **fields):
         raise ValueError(damaged)
     return NoiseFile(parts, **fields)

@@ -96,6 +96,17 @@ def latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:
     return samples
 
 
+def latent_format(model: Any) -> tuple[str, int]:
+    """What the latents of a MODEL are: the name of their format, and their channels."""
+    wanted = model.get_model_object("latent_format")
+    return type(wanted).__name__, int(wanted.latent_channels)
+
+
+def model_name(model: Any) -> str:
+    """What the host calls the family of a MODEL, such as Flux."""
+    return type(model.model).__name__
+
+
 def fitted(model: Any, latent: dict[str, Any]) -> Any:
     """The samples of a LATENT; those of an empty one with the channels and the size that the model needs."""
     if why := too_old():
