@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .places import TOLERANCE
 from .stand_in import FAILED, Trial
+from .wires import sampler_name, through
 
 Sample = Callable[..., Tensor]
 
@@ -47,7 +48,8 @@ def stopped(until: int, name: str) -> Sample:
         seen: list[Tensor] = []
 
         def stop(step: int, x0: Tensor, x: Tensor, steps: int) -> None:
-            callback(step, x0, x, steps)
+            if callback is not None:
+                callback(step, x0, x, steps)
             seen[:] = [x0]
             if step + 1 >= until:
                 raise Enough
@@ -107,3 +109,24 @@ def resumes(stops: Sequence[int], trial: Trial) -> bool:
         except FAILED:
             return False
     return bool((state - whole).norm() <= TOLERANCE * whole.norm())
+
+
+def calls(until: int, trial: Trial) -> int:
+    """How often this SAMPLER asks for a prediction until its step `until`; one call a step where it cannot be tried."""
+    asked = 0
+
+    def formula(x: Tensor, sigma: Tensor) -> Tensor:
+        nonlocal asked
+        asked += 1
+        return trial.formula(x, sigma)
+
+    sampler = trial.sampler
+    if until < len(trial.sigmas) - 1:
+        sampler = through(sampler, stopped(until, sampler_name(sampler)))
+    mask = None if trial.mask is None else trial.mask[:1]
+    try:
+        with torch.no_grad():
+            replace(trial, formula=formula)(trial.noise[:1], trial.latent[:1], mask, sampler=sampler)
+    except FAILED:
+        return until
+    return asked

@@ -22,17 +22,21 @@ from ...noise.gradient.inference import normal_tensors, savable
 from .call import ModelCalls
 from .controlnets import control_networks, controls_of, deferred_controls
 from .endings import Endings
+from .foresight import stopped
 from .hooks import hooks_of
 from .kernels import no_silent_fallback
 from .layers import casting
 from .memory import Memory, reserved
-from .sampling import KEY, Sample, Sampling, add_wrapper, through
+from .sampling import KEY, Sample, Sampling, add_wrapper
 from .twins import Twins
-from .wires import GRADIENT_FREE, deis_coefficients, patchers_of, refuse_gradient, resident, sampler_name
+from .wires import GRADIENT_FREE, deis_coefficients, patchers_of, refuse_gradient, resident, sampler_name, through
 
 
 class Gradients:
-    """gradients(noise): latents with a graph, as `sampling` gives them without. roots: hold tensors to be saved."""
+    """gradients(noise): latents with a graph, as `sampling` gives them without, or what the model foresees of them.
+
+    steps: how many of the last are differentiated; 0 for all. roots: hold tensors to be saved.
+    """
 
     def __init__(self, sampling: Sampling, roots: Sequence[Any], memory: Memory, steps: int) -> None:
         self.sampling, self.memory, self.steps = sampling, memory, steps
@@ -40,14 +44,19 @@ class Gradients:
         self.opened, self.run = contextlib.ExitStack(), contextlib.ExitStack()
         self.guider = resident_guider(sampling.guider)
         add_wrapper(WrappersMP.PREPARE_SAMPLING, self.load, self.guider.model_options)
-        twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
-        self.sampler = through(twin, self.sample)
+        self.twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
         self.roots = [vars(self.guider), sampling.sampler, *roots]
         self.loaded: dict[int, Any] = {}  # ModelPatchers by the identity of their models
 
-    def __call__(self, noise: Tensor) -> Tensor:
-        """Latents (B, C, ...) of noise of that shape, with a graph; what graphs of earlier runs hold stays as it is."""
-        sampling = self.sampling
+    def __call__(self, noise: Tensor, until: int | None = None) -> Tensor:
+        """Latents (B, C, ...) of noise of that shape, with a graph; what graphs of earlier runs hold stays as it is.
+
+        until: after how many steps to end, with the latents that the model then foresees, through all of these steps.
+        """
+        sampling, name = self.sampling, sampler_name(self.sampling.sampler)
+        sampler = through(self.twin, functools.partial(self.sample, self.steps if until is None else 0))
+        if until is not None:
+            sampler = through(sampler, stopped(until, name))
         refuse_gradient(self.guider, sampling.sampler)
         if not self.loaded:
             self.open()
@@ -57,13 +66,13 @@ class Gradients:
             def run(noise: Tensor) -> Tensor:
                 start()
                 self.end_run()
-                return sampling(noise, self.sampler, self.guider)
+                return sampling(noise, sampler, self.guider)
 
             latents = self.writes(run, noise)
         if not latents.requires_grad:
             raise RuntimeError(
-                f"The sampler {sampler_name(sampling.sampler)} cuts the gradient"
-                + (f" with gradient_steps at {self.steps}: set it to 0" if self.steps else "")
+                f"The sampler {name} cuts the gradient"
+                + (f" with gradient_steps at {self.steps}: set it to 0" if self.steps and until is None else "")
                 + f"; wire another sampler, such as euler, {GRADIENT_FREE}"
             )
         return latents
@@ -94,14 +103,21 @@ class Gradients:
         return prepared
 
     def sample(
-        self, inner: Sample, model_wrap: Any, sigmas: Tensor, extra_args: dict[str, Any], *args: Any, **kwargs: Any
+        self,
+        steps: int,
+        inner: Sample,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
     ) -> Tensor:
         """`sample` of the twin, with the model's calls in our hands; inside all that other packs wrap around it."""
         controls = control_networks(model_wrap)
         self.run.enter_context(normal_tensors([model_wrap.conds, *controls]))
         self.run.enter_context(casting(controls))
         self.calls.begin(model_wrap)
-        last = float(sigmas[-1 - self.steps]) if 0 < self.steps < len(sigmas) else math.inf
+        last = float(sigmas[-1 - steps]) if 0 < steps < len(sigmas) else math.inf
         add_wrapper(WrappersMP.APPLY_MODEL, self.calls, extra_args["model_options"])
         add_wrapper(WrappersMP.PREDICT_NOISE, functools.partial(self.predict_noise, last), model_wrap.model_options)
         return inner(model_wrap, sigmas, extra_args, *args, **kwargs)

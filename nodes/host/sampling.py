@@ -18,11 +18,11 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...noise.rows import RowsOfWhole
-from .foresight import resumes
+from .foresight import calls, resumes
 from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
 from .places import ROWS, WHOLE, placing
 from .stand_in import Trial
-from .wires import latent_image, refuse_parts, sampler_name
+from .wires import latent_image, refuse_parts, sampler_name, through
 
 KEY = "noise_optimize"
 Sample = Callable[..., Tensor]
@@ -116,6 +116,9 @@ class Sampling:
     def resumable(self, stops: Sequence[int]) -> bool:
         return self._tried(functools.partial(resumes, stops))
 
+    def calls(self, until: int) -> int:
+        return self._tried(functools.partial(calls, until))
+
     def _tried(self, find: Callable[[Trial], T]) -> T:
         """What is found about the sampler, with what it is given in a run."""
         found: list[T] = []
@@ -139,13 +142,6 @@ class Sampling:
         add_wrapper(WrappersMP.PREDICT_NOISE, predict_noise, model_wrap.model_options)
         with rows:
             return sample(model_wrap, *args, **kwargs)
-
-
-def through(sampler: Any, run: Sample) -> Any:
-    """The SAMPLER whose `sample(...)` is run(sample, ...)."""
-    copied = copy.copy(sampler)
-    copied.sample = functools.partial(run, copied.sample)
-    return copied
 
 
 def add_wrapper(kind: str, wrapper: Callable[..., Any], model_options: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
     run_in_session(guider, sampler, sigmas, latent, body)    body(session)
     session.generate(noise)                                  latents, as SamplerCustomAdvanced gives them
     session.predicted(noise, until)                          latents, as the model foresees them after some steps
+    session.calls(until)                                     how often a run asks the model until then, or in all
     session.decode(latents)                                  pictures, as VAE Decode gives them
     session.batch(noise)                                     both, for objectives
     session.preview(latents)                                 small pictures, as the host shows them while it samples
@@ -34,8 +35,8 @@ from .foresight import Begun, Foreseen, Leg, stopped
 from .gradients import Gradients
 from .kernels import cannot_differentiate
 from .memory import Memory
-from .sampling import Sampling, through
-from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_vae, refuse_wires, resident, sampler_name
+from .sampling import Sampling
+from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_vae, refuse_wires, resident, sampler_name, through
 
 T = TypeVar("T")
 
@@ -119,18 +120,26 @@ class Session:
         return self._gradients(noise) if self.differentiating else self._plain(noise, self._sampling.sampler)
 
     def predicted(self, noise: Tensor, until: int, begun: Begun | None = None) -> Foreseen:
-        """What the model foresees of noise (B, C, ...) at step `until`, without the steps after it or a gradient.
+        """What the model foresees of noise (B, C, ...) at step `until`, without the steps after it.
 
+        Differentiable where noise asks for a gradient and grad mode is on, through all of these steps.
         begun: where the run stands already; for a sampler that is `resumable`, which can then go on again.
         """
+        self.differentiating = torch.is_grad_enabled() and noise.requires_grad
+        if self.differentiating:
+            return Foreseen(self._gradients(noise, until if until < self.steps else None))
         sampler = self._sampling.sampler
         if begun is not None:
             leg = Leg(begun, until)
             latents = self._plain(noise, through(sampler, leg))
             return Foreseen(latents, leg.begun)
-        if until < len(self._sampling.sigmas) - 1:
+        if until < self.steps:
             sampler = through(sampler, stopped(until, sampler_name(sampler)))
         return Foreseen(self._plain(noise, sampler))
+
+    def calls(self, until: int | None = None) -> int:
+        """How often a run asks the model for a prediction, in all or until its step `until`."""
+        return self._sampling.calls(self.steps if until is None else until)
 
     def places_matter(self) -> bool:
         """Whether a picture depends on its place in the batch; a search then keeps one candidate for each place."""
@@ -139,6 +148,10 @@ class Session:
     def resumable(self, stops: Sequence[int]) -> bool:
         """Whether sampling can stop after these steps and go on later as if it had not (foresight.py)."""
         return self._sampling.resumable(stops)
+
+    @property
+    def steps(self) -> int:
+        return len(self._sampling.sigmas) - 1
 
     @property
     def mask(self) -> Tensor | None:
@@ -152,9 +165,12 @@ class Session:
             raise ValueError("Pictures are needed: wire a VAE to vae.")
         return self._decoder(latents).to(self.device)
 
-    def batch(self, noise: Tensor, pictures: bool) -> Batch:
-        """What the sampler makes of noise (B, C, ...), for objectives; pictures: whether it is decoded, too."""
-        latents = self.generate(noise)
+    def batch(self, noise: Tensor, pictures: bool, until: int | None = None) -> Batch:
+        """What the sampler makes of noise (B, C, ...), for objectives; pictures: whether it is decoded, too.
+
+        until: after how many steps to take what the model foresees instead; None: all of them.
+        """
+        latents = self.generate(noise) if until is None else self.predicted(noise, until).latents
         return Batch(latents, self.decode(latents) if pictures else None)
 
     def preview(self, latents: Tensor) -> list[Any]:

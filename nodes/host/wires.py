@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import comfy.k_diffusion.deis
@@ -145,6 +148,13 @@ def sampler_name(sampler: Any) -> str:
     function = getattr(sampler, "sampler_function", None)
     name = getattr(function, "__name__", type(sampler).__name__)
     return {"dpm_adaptive_function": "sample_dpm_adaptive"}.get(name, name)
+
+
+def through(sampler: Any, run: Callable[..., Tensor]) -> Any:
+    """The SAMPLER whose `sample(...)` is run(sample, ...)."""
+    copied = copy.copy(sampler)
+    copied.sample = functools.partial(run, copied.sample)
+    return copied
 
 
 MEMORY = ("auto", "fast", "low")

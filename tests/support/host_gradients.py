@@ -105,16 +105,19 @@ def double_precision(guider: comfy.samplers.CFGGuider) -> Iterator[None]:
             torch.set_default_dtype(default)
 
 
-def relative_error(session: Session, dtype: torch.dtype, step: float, decode: bool = False) -> float:
+def relative_error(
+    session: Session, dtype: torch.dtype, step: float, decode: bool = False, until: int | None = None
+) -> float:
     """|<gradient, d> - (f(z + h d) - f(z - h d)) / 2h| as a share of it, d chosen so that it is not small.
 
-    f is the latents, or pictures, weighted at random; d is half the gradient's direction and half random.
+    f is the latents, those foreseen at step `until`, or pictures, weighted at random; d is half the gradient's
+    direction and half random.
     """
     source = tiny_models.generator(3)
     noise = torch.randn(session.shape, generator=source).to(dtype)
 
     def function(z: Tensor) -> Tensor:
-        out = session.generate(z)
+        out = session.generate(z) if until is None else session.predicted(z, until).latents
         out = session.decode(out) if decode else out
         weight = torch.randn(out.shape, generator=tiny_models.generator(4)).to(out)
         return (out * weight).sum()
@@ -134,11 +137,15 @@ def run(guider: Any, sampler: Any, sigmas: Tensor, latent: dict, body: Callable[
     return run_in_session(guider, sampler, sigmas, latent, body, **({"seed": SEED} | more))
 
 
-def sampler_error(name: str, prediction: str, steps: int = 5, **settings: Any) -> float:
+def sampler_error(name: str, prediction: str, steps: int = 5, until: int | None = None, **settings: Any) -> float:
     """The relative error of one sampler's gradient, in float64; in float32 for samplers that cannot run in float64."""
     wired, single = small_guider(prediction), name in SINGLE_PRECISION
     latent = tiny_models.latent("sd15", 4, 4, batch=2)
     with contextlib.nullcontext() if single else double_precision(wired):
         schedule = sigmas(wired, steps).to(torch.float32 if single else torch.float64)
         check = (torch.float32, 1e-1) if single else (torch.float64, 1e-4)
-        return run(wired, name, schedule, latent, lambda session: relative_error(session, *check), **settings)
+
+        def body(session: Session) -> float:
+            return relative_error(session, *check, until=until)
+
+        return run(wired, name, schedule, latent, body, **settings)
