@@ -38,6 +38,7 @@ def gradient(patcher, name, **settings):
         ("flux_schnell", "float8_e4m3fn", "low"),
         ("flux_schnell", "int8_tensorwise", "low"),
         ("sd15", "float8_e4m3fn", "fast"),
+        ("sd15", "float8_e4m3fn", "low"),
         ("sd15", "int8_tensorwise", "fast"),
         ("sd15", "int8_tensorwise", "low"),
     ],
