@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,7 @@ class NoiseSetNode(Node):
 
     @classmethod
     def fingerprint_inputs(cls, set: str, **_: Any) -> str:
-        try:
-            stat = set_path(set).stat()
-        except (ValueError, OSError):
-            return set
-        return f"{set} {stat.st_mtime_ns} {stat.st_size}"
+        return set_files_changed([set])
 
     @classmethod
     def execute(
@@ -170,6 +167,18 @@ def set_names() -> list[str]:
     ]
     saved = [name for name in listed() if is_set(located(name))]
     return [*(name for name, path in SHIPPED.items() if path.exists()), *shared, *saved]
+
+
+def set_files_changed(names: Sequence[str]) -> str:
+    """What changes when one of these files does."""
+    said = []
+    for name in names:
+        try:
+            stat = set_path(name).stat()
+            said.append(f"{name} {stat.st_mtime_ns} {stat.st_size}")
+        except (ValueError, OSError):
+            said.append(name)
+    return "\n".join(said)
 
 
 def set_path(name: str) -> Path:

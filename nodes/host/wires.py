@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .starts import starts_elsewhere
 from .version import too_old
 
 REFUSED = {
@@ -28,6 +31,11 @@ GRADIENT_FREE = "or set optimizer to cma in Noise Optimize, which needs no gradi
 def refuse_wires(guider: Any, sigmas: Tensor) -> None:
     if getattr(guider, "model_patcher", None) is None or not hasattr(guider, "original_conds"):
         raise ValueError(f"guider: a {type(guider).__name__} cannot be used; wire a Basic, CFG or Dual CFG Guider.")
+    if starts_elsewhere(guider.model_patcher):
+        raise ValueError(
+            "guider: its model carries Diverse Seeds, which would put other noise in place of what is found: take "
+            "Diverse Seeds off the model wire and wire Noise Set to noise."
+        )
     if len(sigmas) < 2:
         raise ValueError("sigmas holds no step to take: raise steps, or denoise above 0, in the scheduler.")
     if not sigmas[0] > 0:
@@ -108,6 +116,13 @@ def latent_format(model: Any) -> tuple[str, int]:
 def model_name(model: Any) -> str:
     """What the host calls the family of a MODEL, such as Flux."""
     return type(model.model).__name__
+
+
+def layout(model: Any) -> str:
+    """Short letters for the layout of a MODEL's network, which its finetunes, LoRAs and quantised forms share."""
+    config = model.model.model_config.unet_config
+    said = {name: repr(value) for name, value in config.items() if isinstance(value, (int, float, str, list, tuple))}
+    return hashlib.sha256(json.dumps([model_name(model), said], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def fitted(model: Any, latent: dict[str, Any]) -> Any:

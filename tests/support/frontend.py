@@ -96,6 +96,49 @@ class Frontend:
             [title, widget, value],
         )
 
+    def choose(self, title: str, entry: str) -> None:
+        """Right-click a node of the graph in sight and choose an entry of its menu."""
+        x, y = self.page.evaluate(
+            """title => {
+                const found = app.canvas.graph.nodes.find(node => node.title === title);
+                app.canvas.deselectAll();
+                app.canvas.ds.scale = 1;
+                app.canvas.centerOnNode(found);
+                const box = app.canvas.canvas.getBoundingClientRect();
+                const [x, y] = app.canvas.convertOffsetToCanvas([found.pos[0] + 60, found.pos[1] - 12]);
+                return [x + box.left, y + box.top];
+            }""",
+            title,
+        )
+        self.page.wait_for_timeout(300)
+        self.page.mouse.click(x, y, button="right")
+        self.page.get_by_text(entry).first.click()
+        self.page.wait_for_timeout(500)
+
+    def undo(self) -> None:
+        """Press Ctrl+Z over the canvas."""
+        self.page.evaluate("() => { app.canvas.deselectAll(); app.canvas.canvas.focus() }")
+        self.page.keyboard.press("Control+z")
+        self.page.wait_for_timeout(1000)
+
+    def widgets(self, title: str) -> list[str]:
+        """The names of the widgets that a node shows."""
+        return self.page.evaluate(
+            f"title => {{ {NODE} return node(title).widgets.filter(each => !each.hidden).map(each => each.name) }}",
+            title,
+        )
+
+    def overlapping(self) -> list[list[str]]:
+        """Titles of the pairs of nodes in sight that lie on each other."""
+        return self.page.evaluate(
+            """() => {
+                const bar = LiteGraph.NODE_TITLE_HEIGHT, nodes = app.canvas.graph.nodes;
+                const apart = (a, b) => a.pos[0] + a.size[0] <= b.pos[0] || a.pos[1] + a.size[1] <= b.pos[1] - bar;
+                return nodes.flatMap((a, i) => nodes.slice(i + 1).filter(b => !apart(a, b) && !apart(b, a))
+                    .map(b => [a.title, b.title]));
+            }"""
+        )
+
     def run(self, timeout: float = 240) -> str:
         """Press Run and wait for the end: "execution_success", or how else it ended."""
         self.page.get_by_test_id("queue-button").first.click()
@@ -108,6 +151,11 @@ class Frontend:
         count = f"title => {{ {NODE} return node(title).imgs?.length ?? 0 }}"
         self.page.wait_for_function(count, arg=title)
         return self.page.evaluate(count, title)
+
+    def shown(self, title: str) -> list[str]:
+        """The addresses of the pictures that a node shows."""
+        self.pictures(title)
+        return self.page.evaluate(f"title => {{ {NODE} return node(title).imgs.map(each => each.src) }}", title)
 
     def look_at(self, title: str) -> None:
         """Bring a node into the middle of the window, large enough to read."""

@@ -1,0 +1,129 @@
+"""Diverse Seeds: the node on the model wire that makes each seed start from noise that leads to another picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.v0_0_2 import io
+from torch import Tensor
+
+from ..noise.coloured import Spectrum, colour
+from ..noise.patterns import NoiseSet
+from ..noise.set_files import load_set
+from .host.starts import Remake, starting_from
+from .host.wires import layout
+from .latents import ColouredNoise, SetNoise
+from .monitor import write
+from .node import Node
+from .noise_sets import check_model, set_files_changed, set_names, set_path
+
+AUTO, PINK = "auto", "pink noise"
+ALPHA = 0.2  # of pink noise at strength 1
+
+
+class DiverseSeeds(Node):
+    """MODEL in, MODEL out: what samples with it from noise alone starts from a noise set, or from pink noise."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="NoiseOptimizeDiverseSeeds",
+            display_name="Diverse Seeds",
+            category="noise optimize",
+            description=(
+                "Put it on the model wire of any graph, before the sampler: every seed then starts from noise that "
+                "leads to another picture, at no cost. Prompt, model and sampler stay as they are. Image to image, "
+                "inpainting and second passes are left alone."
+            ),
+            search_aliases=["same image", "same face", "different", "variation", "variety", "seed variance", "seed"],
+            inputs=[
+                io.Model.Input("model", tooltip="Any model; LoRAs and patches may come before or after this node."),
+                io.Combo.Input(
+                    "set",
+                    options=[AUTO, PINK, *set_names()],
+                    tooltip=f"What seeds start from. {AUTO}: the noise set that was found for this kind of model, or "
+                    f"{PINK} where there is none. {PINK}: more coarse structure; needs no set, and does less.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    round=0.001,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip="0: exactly the pictures without this node. 1: as different as it gets.",
+                ),
+                io.Noise.Input(
+                    "noise",
+                    optional=True,
+                    tooltip="Noise Set, Find Noise Set, Load Noise or Pink Noise, in place of the set chosen here.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="For the sampler or guider.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, set: str | None = None) -> bool | str:
+        try:
+            if set not in (None, AUTO, PINK):
+                load_set(set_path(set))
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, set: str, **_: Any) -> str:
+        return set_files_changed(set_names() if set == AUTO else [] if set == PINK else [set])
+
+    @classmethod
+    def execute(cls, model: Any, set: str, strength: float, noise: Any = None) -> io.NodeOutput:
+        if noise is not None:
+            source = of_noise(noise)
+        elif set == AUTO:
+            source = found_for(model)
+        else:
+            source = Spectrum() if set == PINK else load_set(set_path(set))
+        if isinstance(source, NoiseSet):
+            check_model(source, model)
+            said = f"{len(source)} patterns{source.whose()}"
+        else:
+            said = "pink noise" if noise is not None or set == PINK else "pink noise · no set for this model yet"
+        write(said if strength else "off: strength is 0", cls.hidden.unique_id)
+        return io.NodeOutput(starting_from(model, remade(source, strength)) if strength else model)
+
+
+def of_noise(noise: Any) -> NoiseSet | Spectrum:
+    """What a NOISE tells all seeds to start from."""
+    if isinstance(noise, SetNoise):
+        return noise.found
+    if isinstance(noise, ColouredNoise):
+        return noise.spectrum
+    raise ValueError(
+        "noise is noise of one seed, from which all seeds would give one picture: wire Noise Set, Find Noise Set, Load "
+        "Noise with a set, or Pink Noise."
+    )
+
+
+def found_for(model: Any) -> NoiseSet | Spectrum:
+    """The first noise set in the list that was found for a network of this layout, else pink noise."""
+    wanted = layout(model)
+    sets = (load_set(set_path(name)) for name in set_names())
+    return next((found for found in sets if found.settings.get("layout") == wanted), Spectrum())
+
+
+def remade(source: NoiseSet | Spectrum, strength: float) -> Remake:
+    """What puts a set, or a color, into the noise of a run."""
+
+    def remake(noise: Tensor, seed: int, part: int) -> Tensor:
+        if isinstance(source, Spectrum):
+            return colour(noise, replace(source, alpha=source.alpha * strength))
+        numbers = source.numbers(seed, range(len(noise)))
+        return noise if part else source.applied(noise, numbers, strength)
+
+    return remake
+
+
+NODES = [DiverseSeeds]
