@@ -8,7 +8,12 @@ from workflow import api
 
 GRAPHS = sorted((ROOT / "example_workflows").glob("*.json"))
 EXAMPLES = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in GRAPHS}
-LOADERS = ("CheckpointLoaderSimple", "UNETLoader", "CLIPLoader", "VAELoader")
+LOADERS = {  # and the folder of models that each looks in
+    "CheckpointLoaderSimple": "checkpoints",
+    "UNETLoader": "diffusion_models",
+    "CLIPLoader": "text_encoders",
+    "VAELoader": "vae",
+}
 QUICK_START = "Noise Optimize 1 - Quick start (no download)"
 DEMO = [name for name, graph in EXAMPLES.items() if any(n["type"] == "NoiseOptimizeLoadDemo" for n in graph["nodes"])]
 
@@ -26,6 +31,17 @@ def test_every_example_has_a_thumbnail_and_every_thumbnail_an_example():
     assert {path.stem for path in (ROOT / "example_workflows").glob("*.jpg")} == set(EXAMPLES)
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_file_of_a_model_comes_with_its_address_and_folder(name):
+    """What the frontend needs to offer a missing file for download."""
+    for node in EXAMPLES[name]["nodes"]:
+        if node["type"] in LOADERS:
+            (model,) = node["properties"]["models"]
+            assert model["name"] == node["widgets_values"][0]
+            assert model["url"].startswith("https://") and model["url"].endswith(f"/{model['name']}")
+            assert model["directory"] == LOADERS[node["type"]]
+
+
 def test_the_search_for_templates_works_with_the_pack_installed(frontend):
     """One name that an official template has, too, and the frontend's search finds everything for any word."""
     before = len(frontend.errors)
@@ -37,7 +53,7 @@ def test_the_search_for_templates_works_with_the_pack_installed(frontend):
 
 @pytest.mark.parametrize("name", [QUICK_START, "Noise Optimize 2 - Search, then optimize (no download)"])
 def test_an_example_opens_from_its_card(frontend, name):
-    frontend.open_template("noise_optimize", name)
+    frontend.open_template("Noise Optimize", name)
     frontend.page.wait_for_function("n => app.graph._nodes.length === n", arg=len(EXAMPLES[name]["nodes"]))
     assert wires(frontend.graph()) == wires(EXAMPLES[name])
 
