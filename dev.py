@@ -1,7 +1,9 @@
-"""The developer's one command, on every system: `python dev.py test`, `lint`, `types`, `demo` or `bench`.
+"""The developer's one command, on every system: `python dev.py test`, `lint`, `types`, `oldest`, `demo` or `bench`.
 
 The first run makes `.venv` and, for what runs in it, finds or installs ComfyUI (COMFYUI_PATH, else ~/comfy/ComfyUI);
-later runs start at once. What follows the task goes to it: `python dev.py test tests/maths -k pink`.
+later runs start at once. `oldest` runs some tests in the oldest ComfyUI that the pack supports (COMFYUI_OLDEST_PATH,
+else ~/comfy/ and its version), and so does `test` where that is installed. What follows the task goes to it:
+`python dev.py test tests/maths -k pink`.
 """
 
 from __future__ import annotations
@@ -29,8 +31,22 @@ HOST_FREE = ("tests/maths", "tests/test_packaging.py", "tests/test_dev.py")
 BROWSER = "tests/browser"
 STAMP = ENVIRONMENT / "noise_optimize.json"
 HOST_VERSION = "0.33.0"
+OLDEST = (  # what runs in the oldest ComfyUI, too
+    "tests/host/test_architectures.py::test_the_gradient_is_that_of_finite_differences",
+    "tests/host/test_host.py",
+    "tests/host/test_optimize_nodes.py",
+    "tests/host/test_pack.py",
+    "tests/host/test_places.py",
+    "tests/host/test_sampler_gradients.py",
+    "tests/host/test_session.py::test_without_gradient_it_samples_bit_for_bit_as_the_host",
+    "tests/host/test_version.py",
+    "tests/graphs/test_noise.py",
+    "tests/graphs/test_server.py",
+    "tests/graphs/test_optimize.py::test_no_iterations_are_the_hosts_own_sampler_and_the_noise_found_works_in_it",
+)
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 TORCHVISION_BEHIND = 15  # torch 2.11 goes with torchvision 0.26 and torchaudio 2.11
+EACH_CORE = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
 UV = shutil.which("uv")
 
 
@@ -67,22 +83,22 @@ def install(environment: Path, *requirements: str | Path) -> None:
     run(*((UV, "pip", "install", "--python", python) if UV else (python, "-m", "pip", "install")), *requirements)
 
 
-def find_host() -> None:
-    """The host, installed with comfy-cli where it is missing; Failure where it cannot be had."""
+def find_host(folder: Path, version: str) -> None:
+    """A host, of this version installed with comfy-cli where it is missing; Failure where it cannot be had."""
     try:
-        comfyui.version()
+        comfyui.version(folder)
         return
     except FileNotFoundError as missing:
         reason = str(missing)
-    say(f"ComfyUI is not at {comfyui.COMFYUI}: installing version {HOST_VERSION} there with comfy-cli")
+    say(f"ComfyUI is not at {folder}: installing version {version} there with comfy-cli")
     tool = ENVIRONMENT / "comfy-cli"
-    wanted = ("--version", HOST_VERSION, "--cpu", "--skip-manager", "--skip-torch-or-directml", "--skip-requirement")
+    wanted = ("--version", version, "--cpu", "--skip-manager", "--skip-torch-or-directml", "--skip-requirement")
     try:
         make_environment(tool)
         install(tool, "comfy-cli")
         comfy = python_of(tool).with_name("comfy.exe" if os.name == "nt" else "comfy")
-        run(comfy, "--skip-prompt", "--workspace", comfyui.COMFYUI, "install", *wanted)
-        comfyui.version()
+        run(comfy, "--skip-prompt", "--workspace", folder, "install", *wanted)
+        comfyui.version(folder)
     except (Failure, FileNotFoundError):
         raise Failure(f"{reason} Installing it with comfy-cli did not work; see above.") from None
 
@@ -108,7 +124,7 @@ def setup(host: bool) -> None:
         make_environment(ENVIRONMENT)
     lists = [ROOT / "requirements.txt", ROOT / "pyproject.toml"]
     if host:
-        find_host()
+        find_host(comfyui.COMFYUI, HOST_VERSION)
         lists.append(comfyui.COMFYUI / "requirements.txt")
     installed = json.loads(STAMP.read_text(encoding="utf-8")) if STAMP.exists() else {}
     state = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in lists}
@@ -176,12 +192,33 @@ def types() -> None:
 
 def test(*arguments: str) -> None:
     """Lint, types and every test, a process and a ComfyUI for each core; with arguments, pytest alone with those."""
-    if not arguments:
-        lint()
-        arguments = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
+    if arguments:
+        run_pytest(*arguments)
+        return
+    lint()
+    run_pytest(*EACH_CORE)
+    if comfyui.OLDEST.exists() or "COMFYUI_OLDEST_PATH" in os.environ:
+        oldest()
+    else:
+        missing = f"ComfyUI {comfyui.OLDEST_VERSION}, the oldest that the pack supports, is not at {comfyui.OLDEST}"
+        say(f"NOT TESTED: {missing}; `python dev.py oldest` installs it.")
+
+
+def oldest(*arguments: str) -> None:
+    """Some tests, or those named, in the oldest ComfyUI that the pack supports: with the packages of the newest."""
+    find_host(comfyui.OLDEST, comfyui.OLDEST_VERSION)
+    if (found := comfyui.version(comfyui.OLDEST)) != comfyui.OLDEST_VERSION:
+        raise Failure(
+            f"{comfyui.OLDEST} is ComfyUI {found}; the oldest is {comfyui.OLDEST_VERSION}: install that there."
+        )
+    say(f"ComfyUI {found}, the oldest that the pack supports")
+    run_pytest(*(arguments or (*OLDEST, *EACH_CORE)), COMFYUI_PATH=str(comfyui.OLDEST))
+
+
+def run_pytest(*arguments: str, **environment: str) -> None:
     pytest = python_of(ENVIRONMENT).with_name("pytest.exe" if os.name == "nt" else "pytest")
     browser = {"CHROMIUM_PATH": find_chromium()} if needs_browser(arguments) else {}
-    run(pytest, *arguments, OMP_NUM_THREADS="1", **browser)
+    run(pytest, *arguments, OMP_NUM_THREADS="1", **browser, **environment)
 
 
 def demo(*arguments: str) -> None:
@@ -201,7 +238,7 @@ def say(what: str) -> None:
     print(f"== {what}", flush=True)
 
 
-TASKS = {"test": test, "lint": lint, "types": types, "demo": demo, "bench": bench}
+TASKS = {"test": test, "lint": lint, "types": types, "oldest": oldest, "demo": demo, "bench": bench}
 
 
 def main() -> int:

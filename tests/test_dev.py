@@ -27,6 +27,7 @@ SPEC.loader.exec_module(dev)
         ("test", "tests/maths tests/host/test_pack.py", True, False),
         ("test", "tests/graphs", True, False),
         ("test", "tests/browser/test_examples.py", True, True),
+        ("oldest", " ".join(dev.OLDEST), True, False),
     ],
 )
 def test_comfyui_and_a_browser_are_wanted_only_by_what_runs_in_them(task, words, host, browser):
@@ -39,6 +40,52 @@ def test_the_extra_of_what_comfyui_brings_is_read_from_pyproject():
     assert "torch" in dev.requirements("alone") and "pytest>=8.3" in dev.requirements("test")
     with pytest.raises(AttributeError):
         dev.requirements("nothing")
+
+
+@pytest.fixture
+def oldest(tmp_path, monkeypatch):
+    """A folder for the oldest host, and the runs of pytest: the host that each is told, or None for the usual one."""
+    runs = []
+    monkeypatch.setattr(dev, "lint", lambda: None)
+    monkeypatch.setattr(dev, "run_pytest", lambda *words, **environment: runs.append(environment.get("COMFYUI_PATH")))
+    monkeypatch.setattr(dev.comfyui, "OLDEST", tmp_path / "oldest")
+    monkeypatch.delenv("COMFYUI_OLDEST_PATH", raising=False)
+    return tmp_path / "oldest", runs
+
+
+def install(folder, version):
+    folder.mkdir()
+    (folder / "main.py").touch()
+    (folder / "comfyui_version.py").write_text(f'__version__ = "{version}"')
+
+
+def test_all_tests_end_with_those_of_the_oldest_comfyui(oldest):
+    folder, runs = oldest
+    install(folder, dev.comfyui.OLDEST_VERSION)
+    dev.test()
+    assert runs == [None, str(folder)]
+    dev.test("tests/maths")
+    assert runs == [None, str(folder), None]
+
+
+def test_where_the_oldest_comfyui_is_missing_the_last_line_says_so(oldest, capsys):
+    folder, runs = oldest
+    dev.test()
+    assert runs == [None]
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"== NOT TESTED: ComfyUI {dev.comfyui.OLDEST_VERSION}, ")
+
+
+def test_another_comfyui_does_not_pass_for_the_oldest(oldest):
+    install(oldest[0], "0.33.0")
+    with pytest.raises(dev.Failure, match=r"is ComfyUI 0\.33\.0; the oldest is .*: install that there\."):
+        dev.test()
+    assert oldest[1] == [None]
+
+
+@pytest.mark.parametrize("test", dev.OLDEST)
+def test_what_the_oldest_comfyui_runs_is_there(test):
+    file, _, name = test.partition("::")
+    assert f"def {name or 'test_'}" in (ROOT / file).read_text(encoding="utf-8")
 
 
 HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "server"}

@@ -1,4 +1,7 @@
-"""Where the real ComfyUI is (COMFYUI_PATH, else ~/comfy/ComfyUI) and how a folder is linked into it; stdlib only."""
+"""Where the real ComfyUI is, where the oldest is that the pack supports, and how a folder is linked in; stdlib only.
+
+COMFYUI_PATH, else ~/comfy/ComfyUI; COMFYUI_OLDEST_PATH, else ~/comfy/ and its version.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,25 @@ import re
 import sys
 from pathlib import Path
 
-COMFYUI = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI").expanduser().resolve()
+
+def folder(variable: str, name: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / "comfy" / name).expanduser().resolve()
 
 
-def version() -> str:
-    """The version of the host, e.g. "0.33.0"; raises FileNotFoundError with the remedy where there is no host."""
-    stated = COMFYUI / "comfyui_version.py"
-    if not (COMFYUI / "main.py").is_file() or not stated.is_file():
+METADATA = Path(__file__).resolve().parents[2] / "pyproject.toml"
+OLDEST_VERSION = re.search(
+    r'^requires-comfyui = ">=([\d.]+)"', METADATA.read_text(encoding="utf-8"), re.MULTILINE
+).group(1)
+COMFYUI, OLDEST = folder("COMFYUI_PATH", "ComfyUI"), folder("COMFYUI_OLDEST_PATH", OLDEST_VERSION)
+
+
+def version(at: Path = COMFYUI) -> str:
+    """The version of a host, e.g. "0.33.0"; raises FileNotFoundError with the remedy where there is none."""
+    stated = at / "comfyui_version.py"
+    if not (at / "main.py").is_file() or not stated.is_file():
         raise FileNotFoundError(
-            f"These tests run inside a real ComfyUI, and there is none at {COMFYUI}: "
-            "install it there (`comfy install`) or set COMFYUI_PATH to its folder."
+            f"These tests run inside a real ComfyUI, and there is none at {at}: install it there (`comfy install`) or "
+            f"set COMFYUI_{'OLDEST_' if at == OLDEST else ''}PATH to its folder."
         )
     return re.search(r'__version__ = "([^"]+)"', stated.read_text(encoding="utf-8")).group(1)
 
