@@ -42,7 +42,7 @@ class Trial:
         guider = copy.copy(self.guider)
         guider.outer_predict_noise = self.predict
         sigmas = self.sigmas if sigmas is None else sigmas
-        return (sampler or self.sampler).sample(guider, sigmas.clone(), own, None, noise, latent, mask, True)
+        return (sampler or self.sampler).sample(guider, sigmas.clone(), own, unheard, noise, latent, mask, True)
 
     def predict(
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: Any = None
@@ -50,3 +50,7 @@ class Trial:
         prompted = self.formula(x, timestep.reshape(-1, *(1,) * (x.ndim - 1)))
         model, scale = self.guider.inner_model, getattr(self.guider, "cfg", 1.0)
         return comfy.samplers.cfg_function(model, prompted, 0.5 * prompted, scale, x, timestep, model_options or {})
+
+
+def unheard(*step: Any) -> None:
+    """What is called after each step: samplers of other packs may call it without asking whether there is one."""
