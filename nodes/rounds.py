@@ -17,6 +17,7 @@ from ..noise.search import broken, search
 from ..objectives.batch import PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
 from .host.foresight import Begun
+from .host.members import Whole
 from .host.session import Session, run_in_session
 from .latents import batch_size, filled, noise_for
 from .monitor import Monitor, to_pil
@@ -63,6 +64,10 @@ class Search:
     began: float = field(default_factory=time.perf_counter)
     drawn: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
+    whole: Whole = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.whole = Whole(self.keep)
 
     @torch.no_grad()
     def run(self, schedule: str, weight: float) -> Found:
@@ -96,10 +101,10 @@ class Search:
 
     def session(self, body: Callable[[Session], T], rows: list[int]) -> T:
         """body(session) for these candidates."""
-        return self.in_session(body, self.latent, ([i % self.keep for i in rows], self.keep))
+        return self.in_session(body, self.latent, ([i % self.keep for i in rows], self.whole))
 
     def in_session(
-        self, body: Callable[[Session], T], latent: dict[str, Any], members: tuple[list[int], int] | None = None
+        self, body: Callable[[Session], T], latent: dict[str, Any], members: tuple[list[int], Whole] | None = None
     ) -> T:
         networks = dict.fromkeys(network for leaf in self.leaves for network in leaf.networks)
         options = {"vae": self.vae, "seed": self.noise.seed, "networks": patchers(networks), "members": members}

@@ -21,6 +21,7 @@ from ..noise.sets import alone, together, turns
 from ..noise.settings import Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
+from .host.members import Whole
 from .host.session import Session, run_in_session
 from .host.wires import DifferentiableSampler, latent_image, refuse_wires
 from .latents import noise_for
@@ -66,10 +67,12 @@ class Run:
     recipe: Recipe | None = None
     start: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
+    parts_of: Whole = field(init=False)
 
     def __post_init__(self) -> None:
         refuse_wires(self.guider, self.sigmas)
         self.start = noise_for(self.noise, self.whole(latent_image(self.guider, self.latent).shape)).float()
+        self.parts_of = Whole(self.total)
         count = math.ceil(self.total / self.at_once)
         self.monitor = Monitor(self.node_id, count * (self.settings.iterations + 1))
 
@@ -120,7 +123,7 @@ class Run:
                 partial(self.optimized, places, others, settings, sampler.memory),
                 vae=self.vae,
                 seed=self.noise.seed,
-                members=(places, self.total) if self.several else None,
+                members=(places, self.parts_of) if self.several else None,
                 networks=patchers(self.objective.networks),
             )
         except RuntimeError as error:

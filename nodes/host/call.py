@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import comfy.model_management
 import torch
-from comfy.patcher_extension import WrappersMP
-from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ...noise.gradient.in_place import Writes
-from ...noise.gradient.recompute import recompute, same
+from ...noise.gradient.recompute import recompute
 from ...noise.gradient.scale import rescaled
 from .caches import forgetful
 from .controlnets import Deferred
@@ -24,9 +23,12 @@ from .kernels import differentiable
 from .memory import Memory
 from .wires import one_video
 
+Call: TypeAlias = Callable[..., tuple[Tensor, Tensor]]  # of tensors by samples: what a call gives, what its network did
+Ask: TypeAlias = Callable[[Call, list[Tensor], bool], Tensor]  # makes a call; whether it may be made in chunks
+
 
 @dataclass(eq=False)
-class Call:
+class Held:
     """What a graph holds of one call of the model, to make it again."""
 
     executor: Any
@@ -44,8 +46,9 @@ class ModelCalls:
         self.guider: Any = None  # of the run that is now, or was last
         self.count = 0  # of its calls with gradient
         self.writes = Writes()
-        self.chunks_agree: bool | None = None
-        self.held: weakref.WeakSet[Call] = weakref.WeakSet()
+        self.divide = True  # into chunks, what is made again; a patch may forbid it
+        self.ask: Ask | None = None  # makes calls while they are tried, whether or not a gradient is asked for
+        self.held: weakref.WeakSet[Held] = weakref.WeakSet()
 
     def __call__(
         self,
@@ -60,27 +63,27 @@ class ModelCalls:
     ) -> Tensor:
         transformer_options = transformer_options or {}
         fixed = {"c_concat": c_concat, "c_crossattn": c_crossattn, "control": control}
-        if not (torch.is_grad_enabled() and x.requires_grad):
+        if self.ask is None and not (torch.is_grad_enabled() and x.requires_grad):
             return executor(x, t, *fixed.values(), transformer_options, **conds)
         self.count += 1
         call, tensors, divisible = self.split(executor, x, t, fixed | conds, transformer_options)
-        if self.memory.mode == "fast":
+        if self.ask is not None:
+            output = self.ask(call, tensors, divisible)
+        elif self.memory.mode == "fast":
             half = executor.class_obj.get_dtype_inference() == torch.float16
-            output = rescaled(call, *tensors) if half else call(*tensors)
+            output = rescaled(lambda *rows: call(*rows)[0], *tensors) if half else call(*tensors)[0]
         else:
-            if divisible and self.chunks_agree is None:
-                self.chunks_agree = (
-                    samples_independent(call, tensors) if has_foreign_patches(transformer_options) else True
-                )
-            chunk = self.memory.model if divisible and self.chunks_agree else None
+            chunk = self.memory.model if divisible and self.divide else None
             output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self.writes)
         return layers_of(output, divisible)
 
     def split(
         self, executor: Any, x: Tensor, t: Tensor, conds: dict[str, Any], options: dict[str, Any]
-    ) -> tuple[Callable[..., Tensor], list[Tensor], bool]:
+    ) -> tuple[Call, list[Tensor], bool]:
         """The model call as a function of tensors whose rows are the samples, and whether rows are independent.
 
+        The function gives what the call gives, and by what to compare two calls: the network's own answer, as late in a
+        run a prediction is mostly its input.
         x holds the samples once for each conditioning that is computed together (`cond_or_uncond`); a row has them all,
         so that patches which count on this layout still find it.
         """
@@ -94,11 +97,11 @@ class ModelCalls:
         layers = len(options.get("cond_or_uncond", (0,)))
         divisible = len(x) % layers == 0 and all(len(leaves[i]) == len(x) for i in tensors)
         divisible = divisible and (deferred is None or deferred.divisible) and not one_video(executor.class_obj)
-        this = Call(executor, leaves, options, deferred, hooks_in_force(executor.class_obj.current_patcher))
+        this = Held(executor, leaves, options, deferred, hooks_in_force(executor.class_obj.current_patcher))
         self.held.add(this)
         wanted = [rows_of(leaves[i], layers) if divisible else leaves[i] for i in tensors]
 
-        def call(*rows: Tensor) -> Tensor:
+        def call(*rows: Tensor) -> tuple[Tensor, Tensor]:
             comfy.model_management.throw_exception_if_processing_interrupted()
             filled = list(this.leaves)
             for i, row in zip(tensors, rows, strict=True):
@@ -106,10 +109,13 @@ class ModelCalls:
             x, t, conds = tree_unflatten(filled, tree)
             concat, crossattn, control = (conds.pop(name) for name in ("c_concat", "c_crossattn", "control"))
             this.hooks()
-            with differentiable() as options_for, forgetful(this.executor.class_obj.diffusion_model):
+            network = this.executor.class_obj.diffusion_model
+            with differentiable() as options_for, forgetful(network), answers_of(network) as answers:
                 control = this.deferred(options_for, *control) if this.deferred else control
                 output = this.executor(x, t, concat, crossattn, control, options_for(this.options), **conds)
-            return rows_of(output, layers) if divisible else output
+            aligned = answers and all(len(answer) == len(x) for answer in answers)
+            answer = torch.cat(answers, 1) if aligned else output.detach()
+            return (rows_of(output, layers), rows_of(answer, layers)) if divisible else (output, answer)
 
         return call, wanted, divisible
 
@@ -151,22 +157,21 @@ def constant_conds(guider: Any, conds: dict[str, Any]) -> list[str]:
     return [name for name in conds if name in constant]
 
 
-def has_foreign_patches(options: dict[str, Any]) -> bool:
-    wrappers = options.get("wrappers", {}).get(WrappersMP.DIFFUSION_MODEL, {})
-    return bool(options.get("patches") or options.get("patches_replace") or any(wrappers.values()))
+def once(call: Call, tensors: list[Tensor], divisible: bool) -> Tensor:
+    """Makes a call as gradients make it, for the whole batch."""
+    return call(*tensors)[0]
 
 
-def samples_independent(call: Callable[..., Tensor], tensors: list[Tensor]) -> bool:
-    """Whether the model gives the last sample the same when it is alone: a patch may hold tensors of the batch."""
-    if len(tensors[0]) == 1:
-        return True
-    with torch.no_grad():
-        whole = call(*tensors)[-1:]
-        try:
-            alone = call(*(t[-1:] for t in tensors))
-        except RuntimeError:
-            return False
-    agree = same(alone, whole)
-    if not agree:
-        logging.info("Noise Optimize: a model patch looks at the whole batch, so the batch is recomputed in one piece.")
-    return agree
+@contextlib.contextmanager
+def answers_of(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Yields what network answers within it, (B, N) each: before the host makes a prediction of it."""
+    answers: list[Tensor] = []
+
+    def hear(module: nn.Module, args: Any, output: Any) -> None:
+        answers.extend(leaf.detach().flatten(1).clone() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+
+    handle = network.register_forward_hook(hear)
+    try:
+        yield answers
+    finally:
+        handle.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from ...noise.gradient.in_place import Writes
 from ...noise.gradient.inference import normal_tensors, savable
-from .call import ModelCalls
+from .call import Ask, ModelCalls
 from .controlnets import control_networks, controls_of, deferred_controls
 from .endings import Endings
 from .foresight import stopped
@@ -27,9 +28,12 @@ from .hooks import hooks_of
 from .kernels import no_silent_fallback
 from .layers import casting
 from .memory import Memory, reserved
+from .patches import CHUNKS, NEVER, ONCE, WHOLE, trial
 from .sampling import KEY, Sample, Sampling, add_wrapper
 from .twins import Twins
 from .wires import GRADIENT_FREE, deis_coefficients, patchers_of, refuse_gradient, resident, sampler_name, through
+
+HANDLING = {WHOLE: "each batch recomputed in one piece", ONCE: "the graph of a whole run kept"}
 
 
 class Gradients:
@@ -46,6 +50,7 @@ class Gradients:
         add_wrapper(WrappersMP.PREPARE_SAMPLING, self.load, self.guider.model_options)
         self.twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
         self.roots = [vars(self.guider), sampling.sampler, *roots]
+        self.tried = not sampling.patches
         self.loaded: dict[int, Any] = {}  # ModelPatchers by the identity of their models
 
     def __call__(self, noise: Tensor, until: int | None = None) -> Tensor:
@@ -61,6 +66,8 @@ class Gradients:
         if not self.loaded:
             self.open()
         self.memory.choose(len(noise), self.calls.count, bool(hooks_of(self.guider.original_conds)))
+        if not self.tried:
+            self.try_patches(noise)
         with sampling.randomness() as start:
 
             def run(noise: Tensor) -> Tensor:
@@ -76,6 +83,39 @@ class Gradients:
                 + f"; wire another sampler, such as euler, {GRADIENT_FREE}"
             )
         return latents
+
+    def try_patches(self, noise: Tensor) -> None:
+        """Settles whether calls of a patched model may be made again, and in chunks (patches.py)."""
+        names, calls = self.sampling.patches, self.calls
+        sampler = through(self.twin, functools.partial(self.sample, self.steps))
+        with self.sampling.randomness() as start, torch.enable_grad():
+
+            def run(noise: Tensor, ask: Ask) -> Tensor:
+                start()
+                self.end_run()
+                calls.ask = ask
+                try:
+                    return self.sampling(noise, sampler, self.guider)
+                finally:
+                    calls.ask = None
+
+            found = trial(run, noise.detach())
+        if found == NEVER:
+            raise ValueError(
+                f"A patch on the model ({names}) goes on from one run to the next, so that one noise gives "
+                "different pictures: take the patch off the model wire."
+            )
+        if found == ONCE and self.memory.mode == "low":
+            raise ValueError(
+                f"A patch on the model ({names}) keeps something from call to call, so it has no exact gradient with "
+                "memory low, nor with a hook on a conditioning: take the patch off the model wire, set memory to auto "
+                f"or fast, {GRADIENT_FREE}"
+            )
+        calls.divide, self.tried = found == CHUNKS, True
+        if found == ONCE:
+            self.memory.mode = "fast"
+        if found != CHUNKS:
+            logging.info("Noise Optimize: a patch on the model (%s) has %s.", names, HANDLING[found])
 
     def open(self) -> None:
         """Loads the models and makes them ready for graphs, until `close`."""

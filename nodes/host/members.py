@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.sample
@@ -12,6 +13,17 @@ import torch
 from torch import Tensor
 
 from .controlnets import chain, pictures
+
+
+@dataclass
+class Whole:
+    """A set of `total` samples that is made part by part.
+
+    owed: what its samples owe to their places (`Sampling.place`), once that is known.
+    """
+
+    total: int
+    owed: str | None = None
 
 
 def random_state(samples: Tensor, total: int, seed: int, batch_index: Any) -> dict[str, Tensor]:

@@ -19,12 +19,17 @@ from torch import Tensor
 
 from ...noise.rows import RowsOfWhole
 from .foresight import calls, resumes
-from .members import fixed_randomness, mask_of_members, of_members, random_state, varied
+from .members import Whole, fixed_randomness, mask_of_members, of_members, random_state, varied
+from .patches import mixes, patches_of
 from .places import ROWS, WHOLE, placing
 from .stand_in import Trial
 from .wires import latent_image, refuse_parts, sampler_name, through
 
 KEY = "noise_optimize"
+PARTLESS = (
+    "{} looks at the batch as a whole, so that pictures of a set cannot be made apart: raise the batch of latent_image "
+    "to the whole set, or {}."
+)
 Sample = Callable[..., Tensor]
 T = TypeVar("T")
 
@@ -33,9 +38,9 @@ T = TypeVar("T")
 class Sampling:
     """sampling(noise) is `guider.sample` of the host, from its beginning to its end, so whatever is wired is as it is.
 
-    members: (places, total): the run is of the samples at these places of a set of total. differ: whether prompts,
-    masks or latents of the set do. state: torch's random state at the start of a run. in_rows: whether the sampler is
-    to draw the rows of a larger batch's noise.
+    places: the run is of the samples at these places of the whole. differ: whether its prompts, masks or latents do.
+    state: torch's random state at the start of a run. patches: who has patched the model, for a message. in_rows:
+    whether the sampler is to draw the rows of a larger batch's noise.
     """
 
     guider: Any
@@ -44,9 +49,11 @@ class Sampling:
     latent: Tensor
     mask: Tensor | None
     seed: int
-    members: tuple[list[int], int]
+    places: list[int]
+    whole: Whole
     differ: bool
     state: dict[str, Tensor]
+    patches: str
     in_rows: bool = False
 
     @classmethod
@@ -57,7 +64,7 @@ class Sampling:
         sigmas: Tensor,
         latent: dict[str, Any],
         seed: int,
-        members: tuple[Sequence[int], int] | None,
+        members: tuple[Sequence[int], int | Whole] | None,
         beside: Sequence[Any],
     ) -> Sampling:
         """The run of these wires. members: None for all samples of latent. beside: ModelPatchers to load, too.
@@ -65,7 +72,9 @@ class Sampling:
         Raises ValueError where a part of a set cannot be sampled without the rest.
         """
         samples, mask = latent_image(guider, latent), latent.get("noise_mask")
-        places, total = (list(members[0]), members[1]) if members else (list(range(len(samples))), len(samples))
+        places, whole = members or (range(len(samples)), len(samples))
+        places, whole = list(places), whole if isinstance(whole, Whole) else Whole(whole)
+        total = whole.total
         state = random_state(samples, total, seed, latent.get("batch_index"))
         samples = comfy.utils.repeat_to_batch_size(samples, total)
         differ = varied(guider.original_conds, samples, mask)
@@ -76,7 +85,8 @@ class Sampling:
         for cond in (conds[0] for conds in guider.original_conds.values() if conds):
             cond["additional_models"] = [*cond.get("additional_models", []), *beside]
         mask = mask_of_members(mask, samples, places, total)
-        sampling = cls(guider, sampler, sigmas, samples, mask, seed, (places, total), differ, state)
+        patches = patches_of(guider)
+        sampling = cls(guider, sampler, sigmas, samples, mask, seed, places, whole, differ, state, patches)
         return replace(sampling, in_rows=sampling.place() == ROWS) if sampling.part else sampling
 
     def __call__(self, noise: Tensor, sampler: Any, guider: Any = None) -> Tensor:
@@ -96,25 +106,42 @@ class Sampling:
     @property
     def part(self) -> bool:
         """Whether the run is not of a whole set."""
-        return self.members[0] != list(range(self.members[1]))
+        return self.places != list(range(self.whole.total))
 
     def place(self) -> str:
         """What a picture owes to its place in the batch (places.py); raises ValueError where no part can be made."""
-        refuse_parts(self.guider)
-        found = self._tried(placing)
-        if found == WHOLE:
-            raise ValueError(
-                f"The sampler {sampler_name(self.sampler)} looks at the batch as a whole, so that pictures of a set "
-                "cannot be made apart: raise the batch of latent_image to the whole set, or wire another sampler, such "
-                "as euler."
-            )
-        return found
+        if self.whole.owed is None:
+            refuse_parts(self.guider)
+            owed = self._tried(placing)
+            if owed == WHOLE:
+                name = f"The sampler {sampler_name(self.sampler)}"
+                raise ValueError(PARTLESS.format(name, "wire another sampler, such as euler"))
+            if self.patches and self._mixed():
+                name = f"A patch on the model ({self.patches})"
+                raise ValueError(PARTLESS.format(name, "take the patch off the model wire"))
+            self.whole.owed = owed
+        return self.whole.owed
 
     def places_matter(self) -> bool:
-        return self.differ or (self.in_rows if self.part else self.place() == ROWS)
+        injected = self.place() == ROWS
+        return self.differ or injected
 
     def resumable(self, stops: Sequence[int]) -> bool:
-        return self._tried(functools.partial(resumes, stops))
+        """Only without patches: what they keep from step to step would be that of other samples."""
+        return not self.patches and self._tried(functools.partial(resumes, stops))
+
+    def _mixed(self) -> bool:
+        """Whether a patch looks at more than one sample at once: found with two like the first, sampled by euler."""
+        two, mask = comfy.utils.repeat_to_batch_size(self.latent[:1], 2), self.mask
+        mask = mask[:1] if mask is not None and mask.ndim > 2 else mask
+        pair, euler = replace(self, latent=two, mask=mask, in_rows=False), comfy.samplers.sampler_object("euler")
+
+        def run(noise: Tensor) -> Tensor:
+            with torch.inference_mode(), self.randomness():
+                return pair(noise, euler)
+
+        noise = torch.randn(two.shape, generator=torch.Generator().manual_seed(0))
+        return mixes(run, noise, not self.differ)
 
     def calls(self, until: int) -> int:
         return self._tried(functools.partial(calls, until))
@@ -133,7 +160,7 @@ class Sampling:
         return found[0]
 
     def _rows(self, sample: Sample, model_wrap: Any, *args: Any, **kwargs: Any) -> Tensor:
-        rows = RowsOfWhole(*self.members, dims=min(self.latent.ndim, 4))
+        rows = RowsOfWhole(self.places, self.whole.total, dims=min(self.latent.ndim, 4))
 
         def predict_noise(executor: Sample, *args: Any, **kwargs: Any) -> Tensor:
             with rows.paused():

@@ -34,6 +34,7 @@ from .decoder import Decoder
 from .foresight import Begun, Foreseen, Leg, stopped
 from .gradients import Gradients
 from .kernels import cannot_differentiate
+from .members import Whole
 from .memory import Memory
 from .sampling import Sampling
 from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_vae, refuse_wires, resident, sampler_name, through
@@ -52,14 +53,15 @@ def run_in_session(
     seed: int,
     memory: str = "auto",
     gradient_steps: int = 0,
-    members: tuple[Sequence[int], int] | None = None,
+    members: tuple[Sequence[int], int | Whole] | None = None,
     networks: Sequence[Any] = (),
 ) -> T:
     """body(session); everything is put back on the way out, however that is.
 
     latent: a LATENT. seed: what the sampler's own noise is drawn from; the same noise in each generate.
     members: (places, total): the session computes the samples at these places of a set of total, with their prompts,
-        masks and injected noise; a place may come more than once. None: all samples of latent. See places.py.
+        masks and injected noise; a place may come more than once. None: all samples of latent. See places.py. With a
+        `Whole` for total, what is tried of the set is tried once for all its parts.
     networks: ModelPatchers to keep loaded beside model and VAE, and modules whose weights the graph will use.
     A DifferentiableSampler brings its own memory and gradient_steps.
     """
@@ -76,8 +78,9 @@ def run_in_session(
             return body(session)
         except RecomputationError as error:
             raise RuntimeError(
-                "The model answers differently when it is asked twice (a cache or randomness in a model patch), so it "
-                f"has no exact gradient: remove that patch from the model wire, {GRADIENT_FREE}"
+                f"The model{f' ({sampling.patches})' if sampling.patches else ''} answers differently when it is asked "
+                "twice, so it has no exact gradient: take its patches off the model wire, set memory to fast, "
+                f"{GRADIENT_FREE}"
             ) from error
         except (RuntimeError, UserWarning) as error:
             if session.differentiating and (reason := cannot_differentiate(error)):

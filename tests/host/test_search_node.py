@@ -109,13 +109,8 @@ def test_without_injected_noise_the_best_are_kept_wherever_they_are(wires: dict[
 
 def test_it_says_what_it_cost_and_that_is_what_was_sampled(wires: dict[str, Any]) -> None:
     seen = []
-    model = wires["guider"].model_patcher
-
-    def count(apply: Callable, arguments: dict[str, Any]) -> Tensor:
-        seen.append(len(arguments["input"]))
-        return apply(arguments["input"], arguments["timestep"], **arguments["c"])
-
-    model.set_model_unet_function_wrapper(count)
+    network = wires["guider"].model_patcher.model.diffusion_model
+    network.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
     for schedule in SCHEDULES:
         seen.clear()
         report = search(wires, Told(), schedule=schedule, candidates=12)[3]

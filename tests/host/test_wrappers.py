@@ -174,7 +174,6 @@ LAYERS = {  # of FLUX
     "skip layer": node(comfy_extras.nodes_slg.SkipLayerGuidanceDiTSimple.execute, 0.0, 1.0, "0", "0"),
 }
 ALL = FRESH | CACHES | LAYERS
-KEEPS_STATE = "self-attention guidance"  # from one part of the model to another: its calls are kept whole here
 
 
 def wire(name):
@@ -185,7 +184,7 @@ def wire(name):
     sampler = samplers.KSamplerSelect.execute("euler").args[0]
     return {
         "guider": samplers.CFGGuider.execute(model, *prompts, 2.0).args[0],
-        "sampler": DifferentiableSampler(sampler, "fast") if name == KEEPS_STATE else sampler,
+        "sampler": sampler,
         "sigmas": samplers.BasicScheduler.execute(model, "simple", STEPS, 1.0).args[0],
         "latent_image": tiny_models.latent(architecture, SIZE, SIZE, BATCH),
     }, tiny_models.vae(channels)

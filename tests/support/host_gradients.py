@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 
 from noise_optimize.nodes.host.kernels import differentiable
 from noise_optimize.nodes.host.session import Session, run_in_session
+from noise_optimize.nodes.latents import FixedNoise
 
 SEED = 7
 SINGLE_PRECISION = ("uni_pc", "uni_pc_bh2")  # the host mixes float32 into them
@@ -149,3 +150,38 @@ def sampler_error(name: str, prediction: str, steps: int = 5, until: int | None 
             return relative_error(session, *check, until=until)
 
         return run(wired, name, schedule, latent, body, **settings)
+
+
+def host_latents(wired: Any, sampler: Any, sigmas: Tensor, latent: dict, noise: Tensor) -> Tensor:
+    """What the host makes of noise (B, C, ...), as a node runs it."""
+    FixedNoise(noise, SEED).generate_noise(latent)  # leaves the random state in which the host samples
+    sampler = comfy.samplers.sampler_object(sampler) if isinstance(sampler, str) else sampler
+    with torch.inference_mode():
+        return wired.sample(noise, latent["samples"], sampler, sigmas, None, None, True, SEED).clone()
+
+
+def errors_to_the_host(
+    wired: Any, sampler: Any, latent: dict, steps: int = 2, runs: int = 1, step: float = 1e-5, **settings: Any
+) -> tuple[float, float]:
+    """How far a session's latents, and its gradient, are from the host's own: as a share of them, in float64.
+
+    The gradient, in the last of so many runs, along a direction is compared with a difference of what the host makes.
+    """
+    source = tiny_models.generator(3)
+    noise, random, weight = (torch.randn(latent["samples"].shape, generator=source).double() for _ in range(3))
+
+    def body(session: Session) -> tuple[Tensor, Tensor]:
+        leaf = noise.clone().requires_grad_()
+        for _ in range(runs):
+            latents = session.generate(leaf)
+            (gradient,) = torch.autograd.grad((latents * weight).sum(), leaf)
+        return latents.detach(), gradient
+
+    with double_precision(wired):
+        schedule = sigmas(wired, steps)
+        expected = host_latents(wired, sampler, schedule, latent, noise)
+        latents, gradient = run(wired, sampler, schedule, latent, body, **settings)
+        direction = gradient / gradient.norm() + random / random.norm()
+        up, down = (host_latents(wired, sampler, schedule, latent, noise + sign * step * direction) for sign in (1, -1))
+        difference, along = ((up - down) * weight).sum() / (2 * step), (gradient * direction).sum()
+    return float((latents - expected).norm() / expected.norm()), float((difference - along).abs() / along.abs())

@@ -84,6 +84,12 @@ FLUX = {
 SDXL_SIZES = 6 * 256
 ARCHITECTURES = {
     "sd15": Architecture("SD15", UNET | {"use_linear_in_transformer": False}, (4, 8, 8)),
+    "sd15 with attention everywhere": Architecture(
+        "SD15",
+        UNET
+        | {"use_linear_in_transformer": False, "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1]},
+        (4, 8, 8),
+    ),
     "sdxl": Architecture(
         "SDXL",
         UNET | {"num_classes": "sequential", "adm_in_channels": POOLED + SDXL_SIZES},
