@@ -24,6 +24,7 @@ def plot(parts: Sequence[Part], panel: Mapping[str, str]) -> Tensor:
     parts: the places in the set and the result of each batch, in the order they were made. panel: that each score is
     drawn in, by its name.
     """
+    parts = [part for part in parts if part[1].history]
     steps = [step for _, result in parts for step in result.history]
     kept, edges, first = [], [], 0
     for _, result in parts:
@@ -68,10 +69,13 @@ def draw(axes: Any, lines: dict[str, list[float]], kept: Sequence[int], edges: S
 
 
 def report(parts: Sequence[Part], before: dict[str, float], after: dict[str, float]) -> str:
-    """Before, after, iterations, seconds and why it stopped, in words."""
+    """Before, after, iterations, seconds and why it stopped, in words; of a batch without a history only the latter."""
     lines = [f"{name}: {before[name]:.4f} before, {value:.4f} after" for name, value in after.items() if name in before]
     for samples, result in parts:
         steps = result.history
+        if not steps:
+            lines.append(f"Pictures {samples[0] + 1} to {samples[-1] + 1} are as they were sampled. {result.stopped}")
+            continue
         seconds = sum(step.seconds for step in steps)
         title = f"Pictures {samples[0] + 1} to {samples[-1] + 1}: " if len(parts) > 1 else ""
         each = f", {seconds / len(steps):.2f} s each" if len(steps) > 1 else ""

@@ -19,7 +19,7 @@ from ..noise.optimizers import OPTIMIZERS
 from ..noise.recipes import Recipe
 from ..noise.sets import alone, together, turns
 from ..noise.settings import Settings
-from ..objectives.batch import LATENTS, PICTURES, Batch
+from ..objectives.batch import LATENTS, PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
 from .host.members import Whole
 from .host.session import Session, run_in_session
@@ -33,14 +33,18 @@ from .networks import patchers
 class Made:
     """A finished batch of the set.
 
-    places: of its pictures in the set. result: what the loop found. start: the batch as it began. batch: what the wired
-    sampler makes of the noise found.
+    places: of its pictures in the set. result: what the loop found, without any history where the batch was broken
+    before it. start: the batch as it began. batch: what the wired sampler makes of the noise found.
     """
 
     places: list[int]
     result: Result
     start: Batch
     batch: Batch
+
+    @property
+    def sound(self) -> bool:
+        return len(self.result.history) > 0
 
 
 @dataclass
@@ -102,7 +106,7 @@ class Run:
                 compared = len(places) + sum(map(len, others))
                 settings = replace(settings, clip=self.recipe.clip(self.objective, compared))
             made = self.made(places, others, settings, self.sampler)
-            others = [*others, made.batch]
+            others = [*others, made.batch] if made.sound else others
             if made.result.stopped == CANCELLED:
                 settings = replace(settings, iterations=0)
             if self.several and made.batch.pictures is not None:
@@ -156,6 +160,7 @@ class Run:
         """What a session is opened for: the loop, then what any sampler node makes of the noise found.
 
         The best so far is what was found on a Cancel that keeps it, and where memory runs out that `auto` cannot save.
+        A batch that is broken as it begins stays as it is sampled, so that those before it are not lost.
         """
         objective = self.objective
         if others:
@@ -178,14 +183,20 @@ class Run:
             if watch.last is None or again or not comfy.model_management.is_oom(error):
                 raise
             result = replace(watch.last.result, stopped="memory ran out")
+        except BrokenSamples as error:
+            if places[0] == 0:
+                raise
+            result = Result(noise, Batch(), (), 0, str(error))
         with torch.no_grad():
             batch = result.batch if result.plain else generate(result.noise)
             if batch.pictures is None and self.vae is not None:
                 batch = replace(batch, pictures=session.decode(batch.get(LATENTS)))
-        return Made(places, replace(result, batch=Batch()), watch.start, batch)
+        start = watch.start if result.history else batch
+        return Made(places, replace(result, batch=Batch()), start, batch)
 
     def scores(self, made: Sequence[Made]) -> tuple[dict[str, float], dict[str, float]]:
-        """Every score before and after: of the batch as the loop saw it, or of the whole set."""
+        """Every score before and after: of the batch as the loop saw it, or of the set without what is broken in it."""
+        made = [part for part in made if part.sound]
         if not self.several:
             result = made[0].result
             return result.history[0].scores, result.history[result.best].scores

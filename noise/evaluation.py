@@ -54,7 +54,7 @@ class Evaluator:
         self.sound: Evaluation | None = None
 
     def __call__(self, noise: Tensor, gradient: bool) -> Evaluation:
-        """Raises ValueError where the start is broken: there is nothing to go back to."""
+        """Raises BrokenSamples where the start is broken: there is nothing to go back to."""
         noise = noise.detach().requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             batch = self.generate(noise)
@@ -90,10 +90,11 @@ class Evaluator:
         self.objective = self.objective.bind(start=batch.detach())
         scores = self.objective(batch)
         for score in scores:
-            if not score.values.isfinite().all():
-                raise ValueError(
+            if (found := unscored([score], broken)).any():
+                raise BrokenSamples(
                     f"{score.name} is {score.mean.item()} before anything was optimized: change the seed of noise, or "
-                    "take this objective off."
+                    "take this objective off.",
+                    found,
                 )
         return batch, scores, broken
 

@@ -37,7 +37,7 @@ def optimize(
     generate: noise (B, C, ...) -> Batch, differentiable unless the optimiser is CMA-ES. noise: float32 or float64.
     on_step: called after each evaluation; what it raises ends the run, and the last progress it saw holds the result.
     free: broadcasts to noise; 0 where a mask holds the picture, and so the noise. None: all of it may move.
-    With 0 iterations the start is sampled and scored once. Raises ValueError where the start itself is broken.
+    With 0 iterations the start is sampled and scored once. Raises BrokenSamples where the start itself is broken.
     """
     if not noise.isfinite().all():
         raise ValueError("noise contains NaN or infinity; wire a NOISE that is finite.")

@@ -16,6 +16,7 @@ import torch
 from noise_optimize.nodes import run
 from noise_optimize.nodes.host.session import Session
 from noise_optimize.nodes.host.wires import DifferentiableSampler
+from noise_optimize.nodes.latents import FixedNoise
 from noise_optimize.nodes.optimize import NoiseOptimize
 from noise_optimize.noise import recipes
 from noise_optimize.objectives.objective import Objective
@@ -85,6 +86,26 @@ def test_one_picture_that_breaks_is_told_by_its_number_in_the_set_and_the_others
     batches = json.loads(numbers)
     assert [batch["pictures"] for batch in batches] == [[1, 2], [3, 4]]
     assert batches[1]["iterations"][1]["failed"] == [4] and all(len(batch["iterations"]) == 3 for batch in batches)
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_a_later_batch_that_is_broken_from_the_start_does_not_lose_the_others(wires, iterations):
+    def breaks(model, args):
+        loud = args["input"].flatten(1).std(dim=1) > 60
+        return model(args["input"], args["timestep"], **args["c"]) * torch.where(loud, math.nan, 1)[:, None, None, None]
+
+    start = wires["noise"].generate_noise({"samples": torch.zeros(6, 4, 4, 4)})
+    start[2] *= 10
+    wires["noise"], wires["guider"].model_options["model_function_wrapper"] = FixedNoise(start), breaks
+    noise, latent, _, _, report, numbers = optimise(wires, spread, total_pictures=6, iterations=iterations)
+    assert (~latent["samples"].isfinite()).flatten(1).any(dim=1).nonzero().tolist() == [[2]]
+    whole = wires | {"noise": noise, "latent_image": tiny_models.latent("sdxl", 4, 4, 6)}
+    torch.testing.assert_close(latent["samples"], sampled(whole), rtol=1e-4, atol=1e-4, equal_nan=True)
+    assert "Pictures 3 to 4 are as they were sampled. Sample 1 of the batch holds NaN" in report
+    assert noise.samples[2:4].equal(start[2:4])
+    assert noise.samples.equal(start) == (iterations == 0)
+    assert [len(batch["iterations"]) for batch in json.loads(numbers)] == [iterations + 1, 0, iterations + 1]
+    assert math.isfinite(noise.scores["after"]["told"])
 
 
 def test_the_history_comes_as_numbers_too(wires):
