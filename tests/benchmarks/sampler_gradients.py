@@ -1,4 +1,4 @@
-"""The README's table: the gradient of every sampler of the host against central finite differences.
+"""The table of docs/samplers.md: the gradient of every sampler of the host against central finite differences.
 
     python tests/benchmarks/sampler_gradients.py
 
