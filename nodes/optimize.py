@@ -15,7 +15,7 @@ from torch import Tensor
 from ..noise.basis import BASES
 from ..noise.optimizers import OPTIMIZERS
 from ..noise.recipes import RECIPES, facts_of
-from ..noise.settings import Settings
+from ..noise.settings import FEWEST, Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, sockets
@@ -195,7 +195,7 @@ class NoiseOptimize(Node):
                 io.Int.Input(
                     "population",
                     default=DEFAULT.population,
-                    min=2,
+                    min=FEWEST,
                     max=1024,
                     advanced=True,
                     optional=True,

@@ -63,18 +63,20 @@ class Evolution:
             "seed": math.nan,
             "verbose": -9,
         }
-        self.shape = shape
+        self.shape, self.again = shape, False
         self.strategy = cma.CMAEvolutionStrategy([0.0] * shape.numel(), sigma, options)
 
     def ask(self, like: Tensor) -> list[Tensor]:
-        """The candidates of one generation."""
-        self.drawn = self.strategy.ask()
+        """The candidates of one generation: where those before were all unusable, the same at half their distance."""
+        mean = self.strategy.mean
+        self.drawn = [mean + (x - mean) / 2 for x in self.drawn] if self.again else self.strategy.ask()
         return [torch.from_numpy(np.asarray(x)).to(like).reshape(self.shape) for x in self.drawn]
 
     def tell(self, losses: list[float]) -> None:
         """Learns from the losses of the candidates last asked for; infinite ones count as worst, all so halve sigma."""
         finite = [loss for loss in losses if math.isfinite(loss)]
-        if not finite:
+        self.again = not finite
+        if self.again:
             self.strategy.sigma /= 2
             return
         with warnings.catch_warnings():

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from .basis import LOWEST_THIRD
 from .optimizers import OPTIMIZERS
 
+FEWEST = 3  # candidates of a generation: two that tell how far to go, and one that is new
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -46,8 +48,8 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}; set 0 or more.")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}; set 0 or more and less than 1.")
-        if self.population < 2:
-            raise ValueError(f"population is {self.population}; set at least 2.")
+        if self.population < FEWEST:
+            raise ValueError(f"population is {self.population}; set at least {FEWEST}.")
 
     @property
     def reach(self) -> float:

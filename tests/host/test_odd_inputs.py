@@ -254,7 +254,7 @@ CHOICES = {
 }
 WAYS = {
     "no iterations": {"iterations": 0},
-    "without a gradient": {"optimizer": "cma", "population": 2},
+    "without a gradient": {"optimizer": "cma", "population": 3},
     "coarse": {"basis": "low frequency"},
     "a set": {"total_pictures": 3},
     "a set one by one": {"total_pictures": 5, "iterations": 0},

@@ -418,7 +418,7 @@ def test_scores_of_the_same_name_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"optimizer": "lbfgs"}, {"learning_rate": -1}, {"momentum": 1.0}, {"clip": math.nan}, {"population": 1}]
+    "wrong", [{"optimizer": "lbfgs"}, {"learning_rate": -1}, {"momentum": 1.0}, {"clip": math.nan}, {"population": 2}]
 )
 def test_settings_that_cannot_work_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -10,6 +10,7 @@ from noise_optimize.noise.basis import norms
 from noise_optimize.noise.evolution import Evolution
 from noise_optimize.noise.optimizers import OPTIMIZERS, adam, clipped, forget, sgd
 from noise_optimize.noise.recipes import RECIPES
+from noise_optimize.noise.settings import FEWEST
 
 
 def of_each(shape):
@@ -87,9 +88,21 @@ def test_evolution_finds_the_bottom_of_a_bowl_and_leaves_the_global_generator_al
 
 def test_evolution_halves_its_spread_when_no_candidate_was_finite():
     evolution = Evolution(torch.Size([1, 2]), sigma=0.4, population=4, seed=0)
-    evolution.ask(torch.zeros(1, 2))
+    before = evolution.ask(torch.zeros(1, 2))
     evolution.tell([math.inf] * 4)
     assert evolution.strategy.sigma == pytest.approx(0.2)
+    torch.testing.assert_close(torch.stack(evolution.ask(torch.zeros(1, 2))), torch.stack(before) / 2)
+
+
+@pytest.mark.parametrize("population", [FEWEST, 8])
+@pytest.mark.parametrize("size", [2, 2000], ids=["few numbers", "many numbers"])  # where cma adapts its step otherwise
+def test_evolution_goes_on_after_generations_without_a_finite_candidate(size, population):
+    like, steps = torch.zeros(1, size, dtype=torch.float64), 60
+    evolution, losses = Evolution(like.shape, sigma=0.3, population=population, seed=1), []
+    for step in range(steps):
+        losses.append([float((x - 1).square().mean()) for x in evolution.ask(like)])
+        evolution.tell([math.inf] * population if step % 5 == 4 else losses[-1])
+    assert min(losses[-2]) < min(losses[0]) < 1.2
 
 
 def test_the_published_recipes_have_the_published_reach_as_a_share_of_the_radius():
