@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from .host.version import too_old
+from . import host
 
 MODULES = tuple(import_module(f"{__name__}.{found.name}") for found in iter_modules(__path__) if not found.ispkg)
 GROUPS = tuple(module for module in MODULES if hasattr(module, "NODES"))
@@ -19,7 +19,7 @@ class NoiseOptimizeExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         nodes = [node for group in GROUPS for node in group.NODES]
-        if why := too_old():
+        if why := host.too_old():
             logging.warning(why)
             nodes = [node for node in nodes if _shown(node)]
         return nodes

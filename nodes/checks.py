@@ -40,7 +40,7 @@ WIRES: dict[str, tuple[Callable[[Any], bool], str]] = {
     io.Guider.io_type: (has("sample", "set_conds"), "a Basic, CFG or Dual CFG Guider"),
     io.Sampler.io_type: (has("sample", "max_denoise"), "a sampler, such as KSamplerSelect gives"),
     io.Sigmas.io_type: (is_sigmas, "a scheduler: a list of finite numbers"),
-    io.Vae.io_type: (has("decode", "first_stage_model", "patcher"), "a VAE"),
+    io.Vae.io_type: (has("decode", "decode_tiled"), "a VAE"),
     io.Image.io_type: (
         is_images,
         "pictures: a batch of at least one, with 1, 3 or 4 channels of finite decimal numbers",

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import comfy.sd
 import comfy.utils
-import torch
-from comfy.taesd.taesd import Block
 from comfy_api.v0_0_2 import io
-from torch import Tensor, nn
 
 from ..objectives.demo import DemoScore
 from ..objectives.features.demo import DemoFeatures, load_tower
+from . import host
 from .inputs import read_target, target_input, weight_input
 from .node import Node
 from .sockets import Features, objective_output
@@ -56,36 +53,8 @@ class LoadDemo(Node):
 
     @classmethod
     def execute(cls, model: str) -> io.NodeOutput:
-        patcher = comfy.sd.load_diffusion_model(
-            str(FOLDER / f"{MODELS[model]}.safetensors"), model_options={"dtype": torch.float32}
-        )
-        vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(FOLDER / "vae.safetensors")), dtype=torch.float32)
-        for part in (vae.first_stage_model.taesd_encoder, vae.first_stage_model.taesd_decoder):
-            drop_zeros(part)
+        patcher, vae = host.load_demo(FOLDER / f"{MODELS[model]}.safetensors", FOLDER / "vae.safetensors")
         return io.NodeOutput(patcher, vae, DemoFeatures(load_tower(FOLDER / "features.safetensors")))
-
-
-@torch.no_grad()
-def drop_zeros(layers: nn.Sequential) -> None:
-    """Takes out of a TAESD the channels and blocks that are zero: the same function at a fraction of the cost."""
-    kept: Tensor | slice = slice(None)
-
-    def narrow(conv: nn.Conv2d, rows: Tensor | slice) -> None:
-        conv.weight = nn.Parameter(conv.weight[rows][:, kept].clone(), requires_grad=False)
-        if conv.bias is not None:
-            conv.bias = nn.Parameter(conv.bias[rows].clone(), requires_grad=False)
-
-    for place, layer in enumerate(layers):
-        if isinstance(layer, nn.Conv2d):
-            rows = slice(None) if layer is layers[-1] else layer.weight.flatten(1).any(1)
-            narrow(layer, rows)
-            kept = rows
-        elif isinstance(layer, Block):
-            if not any(weight.any() for weight in layer.parameters()):
-                layers[place] = layer.fuse
-            else:
-                for conv in layer.conv[::2]:
-                    narrow(conv, kept)
 
 
 class DemoPrompt(Node):

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import comfy.nested_tensor
 import folder_paths
 import torch
 from comfy_api.v0_0_2 import io
 
 from ..noise import files, set_files
+from . import host
 from .checks import shortened
 from .latents import IN_ORDER, ColouredNoise, FixedNoise, SetNoise, noise_for, parts
 from .node import Node
@@ -168,7 +168,7 @@ def read(path: Path) -> FixedNoise | SetNoise:
         return SetNoise(set_files.load_set(path), 0)
     kept = files.load(path)
     nested = len(kept.samples) > 1
-    samples = comfy.nested_tensor.NestedTensor(kept.samples) if nested else kept.samples[0]
+    samples = host.nested(kept.samples) if nested else kept.samples[0]
     return FixedNoise(samples, kept.seed, kept.settings, kept.scores, kept.spectrum, kept.batch_index)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
-import comfy.nested_tensor
 import comfy.sample
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from ..noise.coloured import Spectrum, colour
 from ..noise.files import PRECISIONS
 from ..noise.patterns import NoiseSet
 
-Samples: TypeAlias = Tensor | comfy.nested_tensor.NestedTensor
+Samples: TypeAlias = Any  # a Tensor, or several in one that calls itself nested as torch does (a video and its sound)
 
 
 def parts(samples: Samples) -> list[Tensor]:
@@ -30,7 +29,7 @@ def batch_size(latent: dict[str, Any]) -> int:
 
 def joined(tensors: list[Tensor], like: Samples) -> Samples:
     """The opposite of `parts`."""
-    return comfy.nested_tensor.NestedTensor(tensors) if like.is_nested else tensors[0]
+    return type(like)(tensors) if like.is_nested else tensors[0]
 
 
 def sizes(samples: Samples) -> str:
@@ -41,7 +40,7 @@ def sizes(samples: Samples) -> str:
 def check_latent(latent: Any) -> Samples:
     """The samples of a LATENT; raises ValueError with one sentence where noise cannot be made for them."""
     samples = latent.get("samples") if isinstance(latent, dict) else None
-    if not isinstance(samples, Tensor | comfy.nested_tensor.NestedTensor):
+    if not hasattr(samples, "is_nested"):
         raise ValueError("latent_image gets no latent; wire an Empty Latent Image, VAE Encode or another LATENT.")
     for part in parts(samples):
         if not 3 <= part.ndim <= 5 or 0 in part.shape or part.dtype not in PRECISIONS:
@@ -78,15 +77,10 @@ def drawn(latent: dict[str, Any], seed: int, made: Callable[[int, Tensor], Tenso
     Parts are made in float32, then have the latent's precision. Leaves torch's random state as Random Noise does, for
     samplers and patches that draw from it.
     """
-    samples, index = check_latent(latent), latent.get("batch_index")
-    comfy.sample.prepare_noise(samples, seed, index)
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(number: int, part: Tensor) -> Tensor:
-        single = torch.empty(part.shape, dtype=torch.float32, device="meta")
-        return made(number, comfy.sample.prepare_noise_inner(single, generator, index)).to(part.dtype)
-
-    return joined([draw(number, part) for number, part in enumerate(parts(samples))], samples)
+    samples = check_latent(latent)
+    single = [torch.empty(part.shape, dtype=torch.float32, device="meta") for part in parts(samples)]
+    white = parts(comfy.sample.prepare_noise(joined(single, samples), seed, latent.get("batch_index")))
+    return joined([made(i, white[i]).to(part.dtype) for i, part in enumerate(parts(samples))], samples)
 
 
 class ColouredNoise:
@@ -200,7 +194,7 @@ def noise_for(noise: Any, latent: dict[str, Any]) -> Samples:
         latent = {**latent, "samples": noise.samples.new_zeros(len(samples), *noise.samples.shape[1:])}
     found = noise.generate_noise(latent)
     if not isinstance(found, type(latent["samples"])) or sizes(found) != sizes(latent["samples"]):
-        given = sizes(found) if isinstance(found, Samples) else f"a {type(found).__name__}"
+        given = sizes(found) if hasattr(found, "is_nested") else f"a {type(found).__name__}"
         raise ValueError(
             f"noise gives {given} for a latent_image of {sizes(latent['samples'])}; wire a NOISE that follows the size "
             "of latent_image, such as Random Noise."

@@ -10,9 +10,8 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
-from comfy.model_patcher import ModelPatcher
-from torch import nn
 
+from . import host
 from .inputs import PRECISIONS
 
 FOLDER = "noise_optimize"
@@ -45,14 +44,6 @@ def dtype(precision: str) -> torch.dtype:
     return torch.float16 if half else torch.float32
 
 
-def patchers(networks: Iterable[Any]) -> list[ModelPatcher]:
-    """The networks of features and objectives as the host keeps models, each wrapped once."""
-    return [network if hasattr(network, "load_device") else _patcher(network) for network in networks]
-
-
-def _patcher(network: nn.Module) -> ModelPatcher:
-    """Kept on the network itself: the host's list of loaded models keeps no patcher alive."""
-    if not hasattr(network, "host_patcher"):
-        device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-        network.host_patcher = ModelPatcher(network, load_device=device, offload_device=offload)
-    return network.host_patcher
+def patchers(networks: Iterable[Any]) -> list[Any]:
+    """The networks of features and objectives as the host keeps models."""
+    return [host.patcher(network) for network in networks]

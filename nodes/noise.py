@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from comfy_api.v0_0_2 import io
-from torch import Tensor
 
 from ..noise.coloured import ALPHA_LIMIT, SPECTRA, Spectrum
-from .host.wires import fitted
-from .latents import ColouredNoise, Samples, filled, joined, noise_for, parts
+from . import host
+from .latents import ColouredNoise, filled, joined, noise_for, parts
 from .node import Node
 
 
@@ -128,31 +125,12 @@ class NoiseToLatent(Node):
     def execute(cls, noise: Any, latent_image: dict[str, Any], model: Any = None) -> io.NodeOutput:
         image = latent_image["samples"]
         if model is not None:
-            image = fitted(model, latent_image)
+            image = host.fitted(model, latent_image)
         samples = noise_for(noise, filled(latent_image, image))
         if model is not None:
-            samples = starting_latent(model, samples, image)
+            starts = [host.starting_latent(model, z, x) for z, x in zip(parts(samples), parts(image))]
+            samples = joined(starts, samples)
         return io.NodeOutput(filled(latent_image, samples))
-
-
-def starting_latent(model: Any, noise: Samples, image: Samples) -> Samples:
-    """The latent from which a sampler that adds no noise starts at full noise, as one that adds `noise` to `image`."""
-    sampling = model.get_model_object("model_sampling")
-    to_model: Callable[[Tensor], Tensor] = model.get_model_object("process_latent_in")
-    from_model: Callable[[Tensor], Tensor] = model.get_model_object("process_latent_out")
-    sigma = torch.as_tensor(sampling.sigma_max).float().cpu()
-    kept = sampling.noise_scaling(sigma, torch.zeros(1), torch.ones(1), max_denoise=True)
-    if not kept > 0:
-        raise ValueError(
-            "model is a flow model, which ignores latent_image at full noise; "
-            "leave model unwired and use noise with SamplerCustomAdvanced."
-        )
-
-    def start(z: Tensor, x: Tensor) -> Tensor:
-        x = to_model(x.cpu()) if x.any() else torch.zeros_like(z)  # an empty latent has the size of the noise
-        return from_model(sampling.noise_scaling(sigma, z.clone(), x, max_denoise=True) / kept)
-
-    return joined([start(z, x) for z, x in zip(parts(noise), parts(image))], noise)
 
 
 NODES = [PinkNoise, NoiseToLatent]

@@ -10,10 +10,10 @@ from comfy_api.v0_0_2 import io
 
 from ..noise.patterns import NoiseSet
 from ..noise.set_files import is_set, load_set
+from . import host
 from .checks import shortened
 from .demo import FOLDER
 from .files import SUFFIX, listed, located
-from .host.wires import latent_format
 from .latents import BY_SEED, IN_ORDER, SetNoise
 from .networks import own_folders
 from .node import Node
@@ -125,7 +125,7 @@ class NoiseSetNode(Node):
 
 def check_model(found: NoiseSet, model: Any) -> None:
     """Raises ValueError where a set was found for latents of another kind than this model's."""
-    name, channels = latent_format(model)
+    name, channels = host.latent_format(model)
     held = found.latent_format or name, found.coefficients.shape[1]
     if held != (name, channels):
         raise ValueError(

@@ -16,9 +16,7 @@ from ..noise.schedules import SCHEDULES, Rounds, for_each_place, price
 from ..noise.search import broken, search
 from ..objectives.batch import PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
-from .host.foresight import Begun
-from .host.members import Whole
-from .host.session import Session, run_in_session
+from . import host
 from .latents import batch_size, filled, noise_for
 from .monitor import Monitor, to_pil
 from .networks import patchers
@@ -64,10 +62,10 @@ class Search:
     began: float = field(default_factory=time.perf_counter)
     drawn: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
-    whole: Whole = field(init=False)
+    whole: host.Whole = field(init=False)
 
     def __post_init__(self) -> None:
-        self.whole = Whole(self.keep)
+        self.whole = host.Whole(self.keep)
 
     @torch.no_grad()
     def run(self, schedule: str, weight: float) -> Found:
@@ -99,16 +97,19 @@ class Search:
     def at_once(self) -> int:
         return batch_size(self.latent)
 
-    def session(self, body: Callable[[Session], T], rows: list[int]) -> T:
+    def session(self, body: Callable[[host.Session], T], rows: list[int]) -> T:
         """body(session) for these candidates."""
         return self.in_session(body, self.latent, ([i % self.keep for i in rows], self.whole))
 
     def in_session(
-        self, body: Callable[[Session], T], latent: dict[str, Any], members: tuple[list[int], Whole] | None = None
+        self,
+        body: Callable[[host.Session], T],
+        latent: dict[str, Any],
+        members: tuple[list[int], host.Whole] | None = None,
     ) -> T:
         networks = dict.fromkeys(network for leaf in self.leaves for network in leaf.networks)
         options = {"vae": self.vae, "seed": self.noise.seed, "networks": patchers(networks), "members": members}
-        return run_in_session(self.guider, self.sampler, self.sigmas, latent, body, **options)
+        return host.run_in_session(self.guider, self.sampler, self.sigmas, latent, body, **options)
 
     def announced(self, rounds: Rounds) -> Monitor:
         """Says before the first candidate what the search will cost."""
@@ -129,7 +130,7 @@ class Search:
     def look(self, rows: list[int], until: int) -> Scored:
         """What the objectives see of as many candidates as are computed at once."""
 
-        def body(session: Session) -> Scored:
+        def body(session: host.Session) -> Scored:
             foreseen = session.predicted(self.drawn[rows], until, self.begun(rows))
             if foreseen.begun is not None and foreseen.begun.samples is not None:
                 self.states.update(zip(rows, foreseen.begun.samples.cpu(), strict=True))
@@ -143,13 +144,13 @@ class Search:
 
         return self.session(body, rows)
 
-    def begun(self, rows: list[int]) -> Begun | None:
+    def begun(self, rows: list[int]) -> host.Begun | None:
         """Where these candidates stand, if they can go on from there."""
         if not self.resumable:
             return None
-        return Begun(self.done, torch.stack([self.states[i] for i in rows]) if self.done else None)
+        return host.Begun(self.done, torch.stack([self.states[i] for i in rows]) if self.done else None)
 
-    def finish(self, session: Session, noise: Tensor) -> tuple[Batch, dict[str, float]]:
+    def finish(self, session: host.Session, noise: Tensor) -> tuple[Batch, dict[str, float]]:
         """What any sampler node makes of the noise, and its scores; none where a broken one had to be kept."""
         batch = session.batch(noise, self.vae is not None)
         try:

@@ -21,9 +21,7 @@ from ..noise.sets import alone, together, turns
 from ..noise.settings import Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
-from .host.members import Whole
-from .host.session import Session, run_in_session
-from .host.wires import DifferentiableSampler, latent_image, refuse_wires
+from . import host
 from .latents import noise_for
 from .monitor import Monitor, to_pil
 from .networks import patchers
@@ -71,12 +69,12 @@ class Run:
     recipe: Recipe | None = None
     start: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
-    parts_of: Whole = field(init=False)
+    parts_of: host.Whole = field(init=False)
 
     def __post_init__(self) -> None:
-        refuse_wires(self.guider, self.sigmas)
-        self.start = noise_for(self.noise, self.whole(latent_image(self.guider, self.latent).shape)).float()
-        self.parts_of = Whole(self.total)
+        host.refuse_wires(self.guider, self.sigmas)
+        self.start = noise_for(self.noise, self.whole(host.latent_image(self.guider, self.latent).shape)).float()
+        self.parts_of = host.Whole(self.total)
         count = math.ceil(self.total / self.at_once)
         self.monitor = Monitor(self.node_id, count * (self.settings.iterations + 1))
 
@@ -115,11 +113,11 @@ class Run:
 
     def made(self, places: list[int], others: list[Batch], settings: Settings, sampler: Any) -> Made:
         """The pictures at these places, made to differ from `others` too; where memory `auto` runs out, with low."""
-        if not isinstance(sampler, DifferentiableSampler):
-            sampler = DifferentiableSampler(sampler)
+        if not isinstance(sampler, host.DifferentiableSampler):
+            sampler = host.DifferentiableSampler(sampler)
         gradient = settings.iterations > 0 and OPTIMIZERS[settings.optimizer].update is not None
         try:
-            return run_in_session(
+            return host.run_in_session(
                 self.guider,
                 sampler,
                 self.sigmas,
@@ -137,7 +135,7 @@ class Run:
                 raise type(error)(self.too_much(len(places), sampler.memory if gradient else "")) from error
         logging.warning("Noise Optimize ran out of memory; it begins again with memory low.")
         comfy.model_management.soft_empty_cache()
-        return self.made(places, others, settings, DifferentiableSampler(sampler, "low", sampler.gradient_steps))
+        return self.made(places, others, settings, host.DifferentiableSampler(sampler, "low", sampler.gradient_steps))
 
     def too_much(self, count: int, memory: str) -> str:
         """The sentence for a machine whose memory is too small. memory: "fast" or "low", or "" without a gradient."""
@@ -155,7 +153,7 @@ class Run:
         )
 
     def optimized(
-        self, places: list[int], others: list[Batch], settings: Settings, memory: str, session: Session
+        self, places: list[int], others: list[Batch], settings: Settings, memory: str, session: host.Session
     ) -> Made:
         """What a session is opened for: the loop, then what any sampler node makes of the noise found.
 
@@ -212,7 +210,7 @@ class Watch:
 
     start: Batch
 
-    def __init__(self, run: Run, session: Session, places: list[int]) -> None:
+    def __init__(self, run: Run, session: host.Session, places: list[int]) -> None:
         self.run, self.session, self.places = run, session, places
         self.last: Progress | None = None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from .host.wires import MEMORY, DifferentiableSampler
+from . import host
 from .node import Node
 
 
@@ -24,7 +24,7 @@ class NoiseOptimizeDifferentiableSampler(Node):
                 io.Sampler.Input("sampler", tooltip="Any sampler, the host's own or of another pack."),
                 io.Combo.Input(
                     "memory",
-                    options=list(MEMORY),
+                    options=list(host.MEMORY),
                     default="auto",
                     tooltip="fast keeps the whole graph. low computes each model call again in the backward pass, "
                     "as many samples at a time as fit, so that memory does not grow with the batch or the steps. "
@@ -45,7 +45,7 @@ class NoiseOptimizeDifferentiableSampler(Node):
 
     @classmethod
     def execute(cls, sampler: Any, memory: str = "auto", gradient_steps: int = 0) -> io.NodeOutput:
-        return io.NodeOutput(DifferentiableSampler(sampler, memory, gradient_steps))
+        return io.NodeOutput(host.DifferentiableSampler(sampler, memory, gradient_steps))
 
 
 NODES = [NoiseOptimizeDifferentiableSampler]

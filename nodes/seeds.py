@@ -11,8 +11,7 @@ from torch import Tensor
 from ..noise.coloured import Spectrum, colour
 from ..noise.patterns import NoiseSet
 from ..noise.set_files import load_set
-from .host.starts import Remake, starting_from
-from .host.wires import layout
+from . import host
 from .latents import ColouredNoise, SetNoise
 from .monitor import write
 from .node import Node
@@ -92,7 +91,7 @@ class DiverseSeeds(Node):
         else:
             said = "pink noise" if noise is not None or set == PINK else "pink noise · no set for this model yet"
         write(said if strength else "off: strength is 0", cls.hidden.unique_id)
-        return io.NodeOutput(starting_from(model, remade(source, strength)) if strength else model)
+        return io.NodeOutput(host.starting_from(model, remade(source, strength)) if strength else model)
 
 
 def of_noise(noise: Any) -> NoiseSet | Spectrum:
@@ -109,12 +108,12 @@ def of_noise(noise: Any) -> NoiseSet | Spectrum:
 
 def found_for(model: Any) -> NoiseSet | Spectrum:
     """The first noise set in the list that was found for a network of this layout, else pink noise."""
-    wanted = layout(model)
+    wanted = host.layout(model)
     sets = (load_set(set_path(name)) for name in set_names())
     return next((found for found in sets if found.settings.get("layout") == wanted), Spectrum())
 
 
-def remade(source: NoiseSet | Spectrum, strength: float) -> Remake:
+def remade(source: NoiseSet | Spectrum, strength: float) -> host.Remake:
     """What puts a set, or a color, into the noise of a run."""
 
     def remake(noise: Tensor, seed: int, part: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from ...noise.gradient.recompute import MemoryBudget
 
+MEMORY = ("auto", "fast", "low")
 GRADIENT_SHARE = 0.6  # of the memory beside the weights may hold saved activations; the rest is for temporaries
 RESERVED_SAMPLES = 8  # when models are loaded, one sample with gradient is taken to need as much as this many without
 

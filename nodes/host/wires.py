@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
 import comfy.k_diffusion.deis
 import comfy.model_base
 import comfy.model_patcher
-import comfy.sample
-import comfy.utils
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .latents import fitted
+from .memory import MEMORY
 from .starts import starts_elsewhere
-from .version import too_old
 
 REFUSED = {
     "sample_dpm_adaptive": "dpm_adaptive chooses its steps by looking at the picture",
@@ -107,32 +104,6 @@ def latent_image(guider: Any, latent: dict[str, Any]) -> Tensor:
     return samples
 
 
-def latent_format(model: Any) -> tuple[str, int]:
-    """What the latents of a MODEL are: the name of their format, and their channels."""
-    wanted = model.get_model_object("latent_format")
-    return type(wanted).__name__, int(wanted.latent_channels)
-
-
-def model_name(model: Any) -> str:
-    """What the host calls the family of a MODEL, such as Flux."""
-    return type(model.model).__name__
-
-
-def layout(model: Any) -> str:
-    """Short letters for the layout of a MODEL's network, which its finetunes, LoRAs and quantised forms share."""
-    config = model.model.model_config.unet_config
-    said = {name: repr(value) for name, value in config.items() if isinstance(value, (int, float, str, list, tuple))}
-    return hashlib.sha256(json.dumps([model_name(model), said], sort_keys=True).encode()).hexdigest()[:12]
-
-
-def fitted(model: Any, latent: dict[str, Any]) -> Any:
-    """The samples of a LATENT; those of an empty one with the channels and the size that the model needs."""
-    if why := too_old():
-        raise RuntimeError(why)
-    ratios = (latent.get(f"downscale_ratio_{axis}") for axis in ("spacial", "temporal"))
-    return comfy.sample.fix_empty_latent_channels(model, latent["samples"], *ratios)
-
-
 def refuse_vae(vae: Any, samples: Tensor) -> None:
     """A VAE of another family than the latents (B, C, ...), as far as channels and dimensions tell."""
     channels, dimensions = getattr(vae, "latent_channels", samples.shape[1]), getattr(vae, "latent_dim", 2)
@@ -170,9 +141,6 @@ def through(sampler: Any, run: Callable[..., Tensor]) -> Any:
     copied = copy.copy(sampler)
     copied.sample = functools.partial(run, copied.sample)
     return copied
-
-
-MEMORY = ("auto", "fast", "low")
 
 
 class DifferentiableSampler(comfy.samplers.Sampler):

@@ -18,8 +18,9 @@ from tiny_networks import clip_vision_model
 from torch import nn
 
 from noise_optimize.nodes import networks, quality
-from noise_optimize.nodes.clip_vision import CLIPVisionFeatures, CLIPVisionFeaturesNode
+from noise_optimize.nodes.clip_vision import CLIPVisionFeaturesNode
 from noise_optimize.nodes.dino import DINOFeaturesNode
+from noise_optimize.nodes.host.clip_vision import CLIPVisionFeatures
 from noise_optimize.nodes.lpips import LPIPSNode
 from noise_optimize.nodes.quality import PreferenceNode
 from noise_optimize.objectives.batch import Batch

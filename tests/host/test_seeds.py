@@ -14,8 +14,8 @@ import tiny_models
 import torch
 
 from noise_optimize.nodes import monitor, seeds
+from noise_optimize.nodes.host.models import layout
 from noise_optimize.nodes.host.starts import starts_elsewhere
-from noise_optimize.nodes.host.wires import layout
 from noise_optimize.nodes.latents import FixedNoise, SetNoise
 from noise_optimize.nodes.noise import PinkNoise
 from noise_optimize.nodes.noise_sets import NoiseSetNode
