@@ -38,6 +38,8 @@ OLDEST = (  # what runs in the oldest ComfyUI, too
     "tests/host/test_pack.py",
     "tests/host/test_places.py",
     "tests/host/test_sampler_gradients.py",
+    "tests/host/test_seeds.py",
+    "tests/host/test_starts.py",
     "tests/host/test_session.py::test_without_gradient_it_samples_bit_for_bit_as_the_host",
     "tests/host/test_version.py",
     "tests/graphs/test_noise.py",
