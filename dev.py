@@ -1,9 +1,9 @@
-"""The developer's one command, on every system: `python dev.py test`, `lint`, `types`, `oldest`, `demo` or `bench`.
+"""The developer's one command, on every system: `python dev.py test`, or another of the tasks below.
 
 The first run makes `.venv` and, for what runs in it, finds or installs ComfyUI (COMFYUI_PATH, else ~/comfy/ComfyUI);
 later runs start at once. `oldest` runs some tests in the oldest ComfyUI that the pack supports (COMFYUI_OLDEST_PATH,
-else ~/comfy/ and its version), and so does `test` where that is installed. What follows the task goes to it:
-`python dev.py test tests/maths -k pink`.
+else ~/comfy/ and its version), and so does `test` where that is installed; `perturb` runs tests in random order, with
+random bytes in new memory. What follows the task goes to it: `python dev.py test tests/maths -k pink`.
 """
 
 from __future__ import annotations
@@ -217,6 +217,17 @@ def oldest(*arguments: str) -> None:
     run_pytest(*(arguments or (*OLDEST, *EACH_CORE)), COMFYUI_PATH=str(comfyui.OLDEST))
 
 
+def perturb(*arguments: str) -> None:
+    """The tests of the maths and of the nodes, or those named, ten times: what depends on chance fails in some.
+
+    Each time in another order, and with other bytes in memory that nobody has written to yet (where malloc is glibc's).
+    """
+    for order, byte in enumerate(range(1, 256, 28), 1):
+        say(f"order {order}, MALLOC_PERTURB_={byte}")
+        memory = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_PERTURB_": str(byte)}
+        run_pytest(*(arguments or ("tests/maths", "tests/host", "-q")), TEST_ORDER=str(order), **memory)
+
+
 def run_pytest(*arguments: str, **environment: str) -> None:
     pytest = python_of(ENVIRONMENT).with_name("pytest.exe" if os.name == "nt" else "pytest")
     browser = {"CHROMIUM_PATH": find_chromium()} if needs_browser(arguments) else {}
@@ -240,7 +251,7 @@ def say(what: str) -> None:
     print(f"== {what}", flush=True)
 
 
-TASKS = {"test": test, "lint": lint, "types": types, "oldest": oldest, "demo": demo, "bench": bench}
+TASKS = {"test": test, "lint": lint, "types": types, "oldest": oldest, "perturb": perturb, "demo": demo, "bench": bench}
 
 
 def main() -> int:

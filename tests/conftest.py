@@ -1,8 +1,12 @@
-"""The pack as a package, one real ComfyUI for the whole run, and the count of the tests that ran in it."""
+"""The pack as a package, one real ComfyUI for the whole run, and the count of the tests that ran in it.
+
+TEST_ORDER, a number, shuffles the tests by it.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -38,6 +42,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             comfyui.version()
         except FileNotFoundError as missing:
             pytest.exit(str(missing), returncode=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if order := os.environ.get("TEST_ORDER"):
+        random.Random(int(order)).shuffle(items)  # noqa: S311
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -82,6 +82,17 @@ def test_another_comfyui_does_not_pass_for_the_oldest(oldest):
     assert oldest[1] == [None]
 
 
+def test_chance_has_ten_runs_in_ten_orders_and_with_ten_bytes_in_new_memory(monkeypatch):
+    runs = []
+    monkeypatch.setattr(dev, "run_pytest", lambda *words, **environment: runs.append((words, environment)))
+    dev.perturb("tests/maths")
+    bytes_, orders = ({environment[name] for _, environment in runs} for name in ("MALLOC_PERTURB_", "TEST_ORDER"))
+    assert len(runs) == len(bytes_) == len(orders) == 10 and all(0 < int(byte) < 256 for byte in bytes_)
+    assert {words for words, _ in runs} == {("tests/maths",)}
+    dev.perturb()
+    assert {"tests/maths", "tests/host"} <= set(runs[-1][0])
+
+
 @pytest.mark.parametrize("test", dev.OLDEST)
 def test_what_the_oldest_comfyui_runs_is_there(test):
     file, _, name = test.partition("::")
