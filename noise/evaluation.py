@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..objectives.batch import Batch, BrokenSamples
 from ..objectives.objective import Objective, Score, total_loss
-from .optimizers import only
+from .optimizers import OPTIMIZERS, only
 from .prior import Whiteness
 from .settings import Settings
 
@@ -26,6 +26,7 @@ class Evaluation:
     gradient: of the loss with respect to the noise, 0 for samples that failed; None where none was asked for.
     failed: (B,) samples with NaN or infinity in picture, score or gradient: no step can be taken from there.
     fell: (B,) samples that lost more of their quality than `rollback` allows.
+    mended: whether those are here what they were when last sound, for an optimiser that `settles`.
     plain: whether every sample was made without a gradient, as any sampler makes it.
     """
 
@@ -36,7 +37,13 @@ class Evaluation:
     gradient: Tensor | None
     failed: Tensor
     fell: Tensor
+    mended: bool
     plain: bool
+
+    @property
+    def sound(self) -> bool:
+        """Whether it may be what a run returns."""
+        return math.isfinite(self.loss) and (self.mended or not bool(self.fell.any()))
 
 
 class Evaluator:
@@ -49,6 +56,7 @@ class Evaluator:
 
     def __init__(self, generate: Generate, objective: Objective, settings: Settings, start: Tensor) -> None:
         self.generate, self.objective, self.settings = generate, objective, settings
+        self.mends = OPTIMIZERS[settings.optimizer].settles
         self.whiteness = Whiteness.of(start) if settings.whiteness_weight else None
         self.first: list[Score] = []
         self.sound: Evaluation | None = None
@@ -59,20 +67,26 @@ class Evaluator:
         with torch.set_grad_enabled(gradient):
             batch = self.generate(noise)
             batch, scores, broken = self._started(batch) if self.sound is None else self._mended(batch, self.sound)
+            self.first = self.first or detached(scores)
+            fell = self._fell(scores, broken)
+            away = broken | fell if self.mends else broken
+            if self.mends and self.sound is not None and fell.any():
+                batch = batch.replaced(away, self.sound.batch)
+                scores = self.objective(batch)
             loss = total_loss(scores) if scores else noise.new_zeros(())
-        slope = self._gradient(loss, noise, broken) if gradient else None
+        slope = self._gradient(loss, noise, away) if gradient else None
         failed = broken if slope is None else broken | ~slope.isfinite().flatten(1).all(dim=1)
-        scores = [replace(score, values=score.values.detach()) for score in scores]
-        self.first = self.first or scores
+        scores = detached(scores)
         seen = Evaluation(
-            noise=noise.detach() if self.sound is None else only(broken, self.sound.noise, noise.detach()),
+            noise=noise.detach() if self.sound is None else only(away, self.sound.noise, noise.detach()),
             batch=batch.detach(),
             scores=scores,
             loss=float(loss.detach()),
             gradient=None if slope is None else only(failed, torch.zeros_like(slope), slope),
             failed=failed,
-            fell=self._fell(scores, broken),
-            plain=not gradient and not bool(broken.any()),
+            fell=fell,
+            mended=self.mends,
+            plain=not gradient and not bool(away.any()),
         )
         if math.isfinite(seen.loss):
             self.sound = replace(seen, gradient=None)
@@ -114,9 +128,10 @@ class Evaluator:
                 return mended, scores, broken
             broken = broken | found if (found & ~broken).any() else torch.ones_like(broken)
 
-    def _gradient(self, loss: Tensor, noise: Tensor, broken: Tensor) -> Tensor:
-        """The gradient of the loss, and of what its whiteness adds, with respect to the noise."""
-        if broken.all():
+    def _gradient(self, loss: Tensor, noise: Tensor, away: Tensor) -> Tensor:
+        """The gradient of the loss, and of what its whiteness adds, with respect to the noise. away: (B,) samples that
+        are not what the noise gave."""
+        if away.all():
             return torch.zeros_like(noise)
         if not loss.requires_grad:
             raise RuntimeError(
@@ -133,6 +148,10 @@ class Evaluator:
             if score.role.rollback and score.values.ndim and self.settings.rollback < 1:
                 fell |= score.lost(first, self.settings.rollback).to(fell.device)
         return fell
+
+
+def detached(scores: list[Score]) -> list[Score]:
+    return [replace(score, values=score.values.detach()) for score in scores]
 
 
 def unscored(scores: list[Score], like: Tensor) -> Tensor:

@@ -103,8 +103,7 @@ class History:
         )
         self.lap = now
         self.steps.append(step)
-        usable = math.isfinite(seen.loss) and not seen.fell.any()
-        if self.best is None or (usable and not seen.loss >= self.best[1].loss):
+        if self.best is None or (seen.sound and not seen.loss >= self.best[1].loss):
             self.best = step.iteration, seen
         if self.on_step is not None:
             self.on_step(Progress(step, seen.batch, self.result(CANCELLED)))
@@ -113,7 +112,7 @@ class History:
     def _stop(self, seen: Evaluation) -> str:
         wanted = [score for score in seen.scores if score.wanted and score.role.stop != "never"]
         reached = any(score.role.stop == "ends" for score in wanted) and all(score.reached for score in wanted)
-        if reached and not seen.fell.any() and seen.loss <= self.steps[0].loss:
+        if reached and seen.sound and seen.loss <= self.steps[0].loss:
             self.best = self.steps[-1].iteration, seen
             return "the targets were reached" if len(wanted) > 1 else "the diversity target was reached"
         if len(self.steps) > self.settings.iterations:

@@ -20,6 +20,7 @@ from .history import History, OnStep, Result
 from .optimizers import OPTIMIZERS, PATIENCE, State, Update, clipped, forget, only
 from .prior import Prior
 from .settings import Settings
+from .settling import NOTHING, Settling
 
 DROPPED = "NaN or infinity: the step was dropped, the learning rate halved"
 
@@ -46,20 +47,24 @@ def optimize(
     evaluate, history = Evaluator(generate, objective, settings, noise), History(basis, settings, on_step)
     if optimizer.update is None:
         return history.result(evolve(evaluate, history, basis, settings))
-    return history.result(descend(evaluate, history, basis, settings, optimizer.update))
+    return history.result(descend(evaluate, history, basis, settings, optimizer.update, optimizer.settles))
 
 
-def descend(evaluate: Evaluator, history: History, basis: Basis, settings: Settings, update: Update) -> str:
+def descend(
+    evaluate: Evaluator, history: History, basis: Basis, settings: Settings, update: Update, settles: bool
+) -> str:
     """Steps along the gradient until there is a reason to stop, which is returned.
 
     A sample whose quality fell goes back to its last good noise, and begins anew there. One that met NaN or infinity
-    goes back too, and tries its last step again at half the length. The other samples go on.
+    goes back too, and tries its last step again at half the length; as does one whose quality fell, if the optimiser
+    `settles`. The other samples go on.
     """
     prior = Prior(basis, settings.prior_weight, settings.reach)
     length = settings.learning_rate * basis.d.sqrt()  # (B,) of a full step of each sample
     change = torch.zeros_like(basis.analyse(basis.start))
     good, u = change, change  # of each sample: the last change that held, and the direction of the step from there
     failures = torch.zeros_like(length)
+    settling = Settling((good, u)) if settles else None
     state: State = {}
     while True:
         seen = evaluate(basis.noise(change), gradient=history.more)
@@ -67,14 +72,20 @@ def descend(evaluate: Evaluator, history: History, basis: Basis, settings: Setti
             return why
         failed, fell = seen.failed, seen.fell
         failures = (failures + 1) * failed
-        length = only(failed, length / 2, length)
+        again = failed | fell if settles else failed
+        fell = fell & ~again
+        length = only(again, length / 2, length)
         if (failures >= PATIENCE).all():
             return f"NaN or infinity came {PATIENCE} times in a row"
-        good = only(failed | fell, good, change)
-        u = only(failed, u, clipped(basis.analyse(seen.gradient), basis.d, settings.clip))
+        good = only(again | fell, good, change)
+        u = only(again, u, clipped(basis.analyse(seen.gradient), basis.d, settings.clip))
         u = only(fell, torch.zeros_like(u), u)
         if not (u.any() or failed.any() or fell.any()):
             return "the gradient is zero: nothing is left to gain"
-        forget(state, failed | fell)
+        if settling is not None and settling.enter(seen.loss, good, u):
+            if settling.done:
+                return NOTHING
+            (good, u), length = settling.place, length / 2
+        forget(state, again | fell)
         change = prior(good - per_sample(length, u) * update(state, u, settings.momentum))
         change = only(fell | (failures >= PATIENCE), good, change)

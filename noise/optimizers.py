@@ -29,6 +29,11 @@ def clipped(gradient: Tensor, d: Tensor, clip: float) -> Tensor:
     return scaled / per_sample(norms(scaled).clamp(min=max(clip, torch.finfo(scaled.dtype).tiny)), scaled)
 
 
+def large(state: State, u: Tensor, momentum: float) -> Tensor:
+    """u itself. Nothing is gathered: the first step is as long as any, see settling.py for what shortens it."""
+    return u
+
+
 def sgd(state: State, u: Tensor, momentum: float) -> Tensor:
     """Heavy ball: v <- m v + u. At most 1 / (1 - m) long."""
     state["v"] = momentum * state["v"] + u if "v" in state else u
@@ -59,15 +64,18 @@ class Optimizer:
     """A row of the table.
 
     update: None where no gradient is needed. gathers: whether momentum makes its steps longer, up to 1 / (1 - m) times.
-    most: how many frequencies of each side are optimised at most.
+    settles: whether steps are shortened, and the run ended, where they bring nothing (settling.py), and a picture whose
+    quality fell is put back at once. most: how many frequencies of each side are optimised at most.
     """
 
     update: Update | None
     gathers: bool = True
+    settles: bool = False
     most: int | None = None
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
+    "large steps": Optimizer(large, gathers=False, settles=True),
     "sgd": Optimizer(sgd),
     "nesterov": Optimizer(nesterov),
     "adam": Optimizer(adam, gathers=False),
