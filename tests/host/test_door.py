@@ -210,3 +210,14 @@ def test_nothing_is_listed_that_the_engine_does_not_use():
 def test_everything_is_listed_once():
     assert len(DETAILS) == len(set(DETAILS)) > 50
     assert len({(symbol.name, symbol.purpose) for symbol in TABLE}) == len(TABLE) > 50
+
+
+def test_the_map_shows_every_symbol():
+    def relied_on(symbol):
+        has, says = ([form.format(name) for name in names.split()] for form, names in
+                     (("`.{}`", symbol.has), ('`"{}"`', symbol.says)))  # fmt: skip
+        return " ".join([*has, *([f"`({', '.join(symbol.takes.split())})`"] if symbol.takes else []), *says])
+
+    rows = [f"| `{symbol.name}` | {relied_on(symbol)} | {symbol.purpose} |" for symbol in TABLE]
+    table = "\n".join(["| symbol | relied on | what for |", "|---|---|---|", *rows])
+    assert table in (ROOT / "nodes" / "host" / "README.md").read_text(encoding="utf-8"), f"write there:\n{table}"
