@@ -53,9 +53,8 @@ def nodes(output: Tensor) -> Iterator[Any]:
         waiting += [before for before, _ in node.next_functions]
         if node.name() == "_RecomputeBackward":
             with torch.enable_grad():
-                waiting.append(
-                    node.function(*(t.detach().clone().requires_grad_() for t in node.saved_tensors)).grad_fn
-                )
+                made = node.function(*(t.detach().clone().requires_grad_() for t in node.saved_tensors))
+                waiting.append((made[0] if isinstance(made, tuple) else made).grad_fn)
 
 
 def _reads_twice(node: Any) -> bool:
