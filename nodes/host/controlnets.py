@@ -1,6 +1,7 @@
-"""ControlNets in a session: computed where the model is called, so that they are recomputed with it and never kept.
+"""ControlNets in a session: computed inside the call of the model, so that they are recomputed together with it.
 
-The host computes them beside the model, before it calls it; there each step would leave a graph behind.
+The host runs a ControlNet first and hands its output to the model. Recomputing the model alone would leave the graph of
+the ControlNet in memory, one for each step. So what is handed over is a `Deferred`, a promise that `call.py` keeps.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from .layers import overridden
 
 @dataclass
 class Deferred:
-    """What a ControlNet will give for `inputs` (x, timestep, conditioning): tensors aligned along the batch.
+    """The output that a ControlNet will compute, when it is called, from `inputs`: x, timestep and conditioning.
 
-    divisible: it gives a sample the same whichever samples it is computed with.
+    layers: how many conditionings are computed together. divisible: whether it may be computed for some samples of the
+    batch at a time, as the output for a sample does not depend on the others.
     """
 
     compute: Callable[..., Any]
@@ -39,9 +41,9 @@ class Deferred:
 
 @contextlib.contextmanager
 def deferred_controls(guider: Any, key: str) -> Iterator[None]:
-    """Within it, ControlNets wired to guider give a `Deferred`, to be resolved by the APPLY_MODEL wrapper called key.
+    """A context in which the ControlNets of guider return a `Deferred`, which the APPLY_MODEL wrapper `key` computes.
 
-    Not where another pack may look at what they give on its way to the model.
+    Where another pack has a wrapper on that way, it may look at the output: then it is computed at once.
     """
 
     def defer(

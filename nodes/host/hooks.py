@@ -1,7 +1,8 @@
 """Hooks of conditionings in a session, such as a LoRA for one prompt alone: the host swaps the weights between calls.
 
-It writes into them unseen by autograd, so a kept graph would differentiate with the weights of another call, and a
-recomputation would run with those of the last. So no graph is kept, and each recomputation brings its hooks back first.
+Autograd does not notice these writes. A graph that was kept would be differentiated with the weights of a later call,
+and a recomputed call would run with the weights of the last one. So with hooks no graph is kept (memory is low), and
+each recomputation first applies the hooks that its call had, at the strength they had.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def hooks_of(conds: dict[str, list[dict[str, Any]]]) -> list[Any]:
 
 
 def hooks_in_force(patcher: Any) -> Callable[[], None]:
-    """What brings the hooks that are in force now, at the strength they have now, back in force."""
+    """A function that applies again the hooks that are applied now, at the strength that their schedules give now."""
     hooks = patcher.current_hooks
     frames = [(hook.hook_keyframe, hook.hook_keyframe._current_keyframe) for hook in hooks.hooks] if hooks else []
 

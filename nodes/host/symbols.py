@@ -26,7 +26,7 @@ MODEL = (
     Symbol("comfy.model_patcher.ModelPatcher.get_model_object", "what a MODEL says of its latents and its noise"),
     Symbol(
         "comfy.model_base.BaseModel",
-        "what is asked for there",
+        "what `get_model_object` is asked for",
         has="latent_format model_sampling model_config process_latent_in process_latent_out",
     ),
     Symbol(
@@ -62,15 +62,17 @@ STARTS = (
         takes="noise latent_image sampler sigmas denoise_mask callback disable_pbar seed latent_shapes",
     ),
     Symbol("comfy.model_patcher.ModelPatcher.clone", "a MODEL of its own"),
-    Symbol("comfy.model_patcher.ModelPatcher.add_wrapper_with_key", "sets it", takes="wrapper_type key wrapper"),
+    Symbol(
+        "comfy.model_patcher.ModelPatcher.add_wrapper_with_key", "sets that wrapper", takes="wrapper_type key wrapper"
+    ),
     Symbol(
         "comfy.model_patcher.ModelPatcher.remove_wrappers_with_key",
         "takes an earlier one off",
         takes="wrapper_type key",
     ),
     Symbol("comfy.model_patcher.ModelPatcher.get_wrappers", "whether a MODEL has one", takes="wrapper_type key"),
-    Symbol("comfy.utils.unpack_latents", "a video and its sound, of one row", takes="combined_latent latent_shapes"),
-    Symbol("comfy.utils.pack_latents", "and back in one row", takes="latents"),
+    Symbol("comfy.utils.unpack_latents", "a video and its sound, from one row", takes="combined_latent latent_shapes"),
+    Symbol("comfy.utils.pack_latents", "packs them into one row again", takes="latents"),
 )
 
 SAMPLING = (
@@ -143,7 +145,9 @@ SAMPLING = (
     ),
     Symbol("comfy.patcher_extension.WrapperExecutor", "from a call to its model", has="class_obj"),
     Symbol("latent_preview.get_previewer", "pictures of latents while there is no VAE", takes="device latent_format"),
-    Symbol("latent_preview.LatentPreviewer.decode_latent_to_preview_image", "the same", takes="preview_format x0"),
+    Symbol(
+        "latent_preview.LatentPreviewer.decode_latent_to_preview_image", "one such picture", takes="preview_format x0"
+    ),
 )
 
 MODELS = (

@@ -1,8 +1,10 @@
 """The differentiable twin of a SAMPLER: the same code, without what cuts the gradient.
 
-Samplers run under `torch.no_grad`, call others that do, and some detach the steps they remember (deis and ipndm_v:
-their plain derivative is wrong by a third). The twin is built from the very functions, over a namespace in which the
-functions of sampling modules, and the classes of another pack's, are twins too; nothing that exists is changed.
+Sampling functions run under `torch.no_grad` and call others that do. Some also detach the steps that they remember: the
+derivative of deis and ipndm_v as they are written is wrong by a third. A twin is a new function with the code of the
+original, in which `detach` and `no_grad` are replaced (SWAPS). Its globals are a copy of the original's, in which the
+other sampling functions, and the classes of a sampler that another pack brings, are twins too. The originals stay as
+they are.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Autograd would save these temporary weights until the backward pass. All layers together, that is a second copy of the
 network; and a host that offloads may have written something else into their memory by then. An affine layer, A x + b,
-needs nothing saved: its derivative A does not depend on x, so the backward pass can call the layer again, at zero.
+needs nothing saved: its derivative A is the same at every x, so the backward pass can call the layer again, on zeros.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from .recompute import autocast_like
 
 
 def affine(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
-    """function(input), with a graph that saves no tensor: the backward pass calls function again, at zero.
+    """function(input), with a graph that saves no tensor: the backward pass calls function again, on zeros.
 
-    function: affine in its input, which may be of any shape: it returns A input + b, with the same A in each call.
+    function: must return A input + b, with the same A in each call, for an input of any shape. The gradient with
+    respect to input is exact; A and b get none.
     """
     if torch.is_grad_enabled() and input.requires_grad:
         return _Affine.apply(function, input)

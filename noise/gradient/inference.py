@@ -1,6 +1,7 @@
 """Use tensors that were made in inference mode inside a graph, without copying them.
 
-A tensor made in inference mode cannot be saved for backward. A normal tensor on the same storage can.
+ComfyUI loads weights in inference mode. Autograd refuses to save such tensors for the backward pass ("Inference tensors
+cannot be saved for backward"), but it saves an ordinary tensor that shares their memory.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ OPAQUE = (
 
 
 def normal(tensor: Tensor) -> Tensor:
-    """A tensor on the same storage that autograd may save; a Parameter remains one, but requires no gradient.
+    """An ordinary tensor that shares the memory of this one, and that autograd may save.
 
-    Call it outside inference mode. A wrapper around other tensors, such as a quantised weight, becomes one around
-    normal ones; other subclasses of Tensor than Parameter are returned as they are.
+    Call it outside inference mode. A Parameter becomes a Parameter that requires no gradient. A quantised weight, which
+    wraps other tensors, is wrapped anew around ordinary ones. Other subclasses of Tensor are returned as they are.
     """
     savable = _has_version(tensor)
     kind: Any = type(tensor)
@@ -68,10 +69,10 @@ def savable(network: nn.Module) -> bool:
 
 @contextmanager
 def normal_tensors(*roots: Any, depth: int = 2) -> Iterator[None]:
-    """Within it, tensors below roots that were made in inference mode, or require a gradient, are `normal`.
+    """A context in which tensors in roots that were made in inference mode, or require a gradient, are `normal`.
 
-    Looks into modules, dicts, lists, and into other objects `depth` levels deep. Afterwards the same tensor objects
-    are back where they were, unless something else has taken the place meanwhile.
+    Searches modules, dicts and lists all the way down, and other objects `depth` levels deep. On exit the same
+    tensor objects are put back, except where something else was stored in the meantime.
     """
     aliases: dict[int, Tensor] = {}
     places: list[tuple[Any, Any, Tensor]] = []
