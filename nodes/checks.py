@@ -52,26 +52,30 @@ WIRES: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_inputs(inputs: Sequence[io.Input], given: Mapping[str, Any], prefix: str = "") -> None:
+def check_inputs(
+    inputs: Sequence[io.Input], given: Mapping[str, Any], in_lists: bool = False, prefix: str = ""
+) -> None:
     """Raises ValueError for the first input that does not get what it can use.
 
-    inputs: of a schema. given: values by their names. prefix: of the names in an input that has inputs of its own.
+    inputs: of a schema. given: values by their names. in_lists: whether each is a list of values. prefix: of the names
+    in an input that has inputs of its own.
     """
     for each in inputs:
-        unwired = each.optional and given.get(each.id) is None and not hasattr(each, "default")
-        if each.id in given and not unwired:
-            check(each, f"{prefix}{each.id}", given[each.id])
+        values = [] if each.id not in given else given[each.id] if in_lists else [given[each.id]]
+        for value in values or []:
+            if not (each.optional and value is None and not hasattr(each, "default")):
+                check(each, f"{prefix}{each.id}", value)
 
 
 def check(each: io.Input, name: str, value: Any) -> None:
     """One input of a schema."""
     kind = each.get_io_type()
     if isinstance(each, io.Autogrow.Input):
-        check_inputs(each.template.get_all(), value, f"{name}.")
+        check_inputs(each.template.get_all(), value, prefix=f"{name}.")
     elif isinstance(each, io.DynamicCombo.Input):
         options = {option.key: option.inputs for option in each.options}
         check_choice(name, value[each.id], options)
-        check_inputs(options[value[each.id]], value, f"{name}.")
+        check_inputs(options[value[each.id]], value, prefix=f"{name}.")
     elif isinstance(each, io.Combo.Input):
         check_choice(name, value, each.options)
     elif isinstance(each, io.Int.Input):

@@ -8,19 +8,18 @@ from typing import Any
 import comfy.utils
 from comfy_api.v0_0_2 import io
 
-from ..objectives.demo import DemoScore
+from ..objectives.demo import PROMPTS, DemoScore
 from ..objectives.features.demo import DemoFeatures, load_tower
 from . import host
+from .checks import shortened
 from .inputs import read_target, target_input, weight_input
 from .node import Node
 from .sockets import Features, objective_output
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "demo"
 MODELS = {"few-step (4 steps, cfg 1)": "student", "teacher (20 steps, cfg 1 to 4)": "teacher"}
-PROMPTS = (
-    "a house", "a fish", "a flower in a pot", "a sailing boat", "a tree", "a cat", "a car", "a hot-air balloon",
-)  # fmt: skip
 NOTHING = "(nothing)"  # the last row of the table: the empty prompt
+DRAWN = "(the prompt that is drawn)"
 
 
 class LoadDemo(Node):
@@ -73,13 +72,24 @@ class DemoPrompt(Node):
                     "prompt",
                     options=[*PROMPTS, NOTHING],
                     tooltip="What to draw. (nothing) is the negative prompt for the teacher.",
-                )
+                ),
+                io.String.Input(
+                    "text",
+                    optional=True,
+                    force_input=True,
+                    tooltip="One of these prompts from a wire, such as Prompt List, in place of the one chosen here.",
+                ),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="For a guider or sampler.")],
         )
 
     @classmethod
-    def execute(cls, prompt: str) -> io.NodeOutput:
+    def execute(cls, prompt: str, text: str | None = None) -> io.NodeOutput:
+        prompt = prompt if text is None else text.strip()
+        if prompt not in (*PROMPTS, NOTHING):
+            raise ValueError(
+                f"text is {shortened(prompt)}, which the demo model cannot draw; give it one of {PROMPTS}."
+            )
         table = comfy.utils.load_torch_file(str(FOLDER / "prompts.safetensors"))
         row = (
             slice(len(PROMPTS), None) if prompt == NOTHING else slice(PROMPTS.index(prompt), PROMPTS.index(prompt) + 1)
@@ -102,7 +112,11 @@ class DemoScoreNode(Node):
             ),
             search_aliases=["demo quality", "demo classifier"],
             inputs=[
-                io.Combo.Input("prompt", options=list(PROMPTS), tooltip="The prompt that the pictures are made from."),
+                io.Combo.Input(
+                    "prompt",
+                    options=[*PROMPTS, DRAWN],
+                    tooltip="The prompt that the pictures are made from; in Find Noise Set, the one that is drawn.",
+                ),
                 weight_input(),
                 target_input(0.9, 0.0, 1.0, "the probability of the prompt, 0 to 1"),
             ],
@@ -112,7 +126,7 @@ class DemoScoreNode(Node):
     @classmethod
     def execute(cls, prompt: str, weight: float, target: dict[str, Any]) -> io.NodeOutput:
         network = load_tower(FOLDER / "score.safetensors", len(PROMPTS))
-        row = PROMPTS.index(prompt)
+        row = None if prompt == DRAWN else PROMPTS.index(prompt)
         return io.NodeOutput(DemoScore(network=network, prompt=row, weight=weight, target=read_target(target)))
 
 

@@ -37,7 +37,8 @@ def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutp
         with _Failure():
             given = signature.bind(cls, *args, **inputs).arguments
             own = inspect.signature(cls.validate_inputs).parameters  # those a node looks at itself
-            check_inputs([each for each in cls.define_schema().inputs if each.id not in own], given | inputs)
+            schema = cls.define_schema()
+            check_inputs([each for each in schema.inputs if each.id not in own], given | inputs, schema.is_input_list)
             return execute(cls, *args, **inputs)
 
     return checked

@@ -27,7 +27,10 @@ CATEGORY = "noise optimize/objectives"
 
 
 def prompt_input() -> io.String.Input:
-    tooltip = "What the pictures should show: the prompt that they are made from."
+    tooltip = (
+        "What the pictures should show: the prompt that they are made from. Empty: the prompt that is drawn, where "
+    )
+    tooltip += "that is known, as in Find Noise Set."
     return io.String.Input("prompt", multiline=True, tooltip=tooltip)
 
 

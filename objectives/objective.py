@@ -20,6 +20,8 @@ from .batch import Batch
 from .facts import FACTS
 from .kinds import KINDS, Kind, Role
 
+UNPROMPTED = "write one into it, or use it where the prompt that is drawn is known, as in Find Noise Set."
+
 
 @dataclass(frozen=True)
 class Score:
@@ -155,6 +157,10 @@ class Objective(ABC):
         """
         return self
 
+    def for_prompt(self, prompt: str) -> Objective:
+        """This objective for pictures of `prompt`, where it scores by a prompt and was made without one."""
+        return self
+
     @property
     def networks(self) -> tuple[nn.Module, ...]:
         """The pretrained networks that measuring runs, for the host to place on its device."""
@@ -221,6 +227,9 @@ class Sum(Objective, leaf=False):
 
     def bind(self, start: Batch | None = None, references: Batch | None = None) -> Sum:
         return replace(self, terms=tuple(term.bind(start, references) for term in self.terms))
+
+    def for_prompt(self, prompt: str) -> Sum:
+        return replace(self, terms=tuple(term.for_prompt(prompt) for term in self.terms))
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:

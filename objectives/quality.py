@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .batch import PICTURES, Batch
 from .features.clip import CLIPFeatures
-from .objective import Objective
+from .objective import UNPROMPTED, Objective
 from .pretrained.clip import Clip, load_clip, load_tower
 from .pretrained.preprocess import AS_PUBLISHED, CLIP, Preprocess
 from .pretrained.weights import Progress, Weights, locate, read
@@ -27,7 +27,7 @@ from .pretrained.weights import Progress, Weights, locate, read
 class ClipQuality(Objective):
     """scale * <image, direction> + offset, with the unit vector of each picture in CLIP's space.
 
-    direction: (D,) the unit vector of a prompt, or the weights of a linear head.
+    direction: (D,) the unit vector of a prompt, or the weights of a linear head; None where the prompt is yet to come.
     """
 
     kind = "quality"
@@ -35,7 +35,7 @@ class ClipQuality(Objective):
     name: str = "CLIP Quality"
     span: float = 1.0
     clip: Clip
-    direction: Tensor = field(repr=False)
+    direction: Tensor | None = field(repr=False)
     scale: float = 1.0
     offset: float = 0.0
 
@@ -43,10 +43,20 @@ class ClipQuality(Objective):
     def networks(self) -> tuple[nn.Module, ...]:
         return self.clip.networks
 
+    def for_prompt(self, prompt: str) -> ClipQuality:
+        return self if self.direction is not None else replace(self, direction=self.clip.text(prompt))
+
     def measure(self, batch: Batch) -> Tensor:
         """(B,)"""
+        if self.direction is None:
+            raise ValueError(f"{self.name} has no prompt: {UNPROMPTED}")
         seen = batch.features(CLIPFeatures(self.clip))[:, 0]
         return self.scale * (seen @ self.direction.to(seen)) + self.offset
+
+
+def direction_of(clip: Clip, prompt: str) -> Tensor | None:
+    """(D,) the unit vector of a prompt; None for an empty one, which is yet to come."""
+    return clip.text(prompt) if prompt.strip() else None
 
 
 CLIP_SPAN = 0.2  # most pictures have a CLIP Score of 0.2 to 0.4
@@ -64,7 +74,7 @@ def clip_score(
     if published:
         size, name = clip.preprocess.size, f"{name}{AS_PUBLISHED}"
         clip = replace(clip, preprocess=Preprocess(size, mean=CLIP[0], std=CLIP[1], clip=False, twice=True))
-    direction = clip.text(prompt)
+    direction = direction_of(clip, prompt)
     return ClipQuality(name=name, clip=clip, direction=direction, weight=weight, target=target, span=CLIP_SPAN)
 
 
@@ -118,7 +128,7 @@ def preference(
     return ClipQuality(
         name=model,
         clip=clip,
-        direction=clip.text(prompt),
+        direction=direction_of(clip, prompt),
         scale=clip.logit_scale if row.logits else 1.0,
         weight=weight,
         target=target,

@@ -13,7 +13,7 @@ DOORS = {
         "session": ("Session", "run_in_session"),
         "foresight": ("Begun",),
         "members": ("Whole",),
-        "wires": ("DifferentiableSampler", "latent_image", "refuse_wires"),
+        "wires": ("DifferentiableSampler", "guider_of", "latent_image", "refuse_gradient", "refuse_wires"),
     },
     "networks": {"networks": ("patcher",)},
     "clip_vision": {"clip_vision": ("CLIPVisionFeatures",)},
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from .starts import starting_from as starting_from
     from .version import too_old as too_old
     from .wires import DifferentiableSampler as DifferentiableSampler
+    from .wires import guider_of as guider_of
     from .wires import latent_image as latent_image
+    from .wires import refuse_gradient as refuse_gradient
     from .wires import refuse_wires as refuse_wires
 else:
 

@@ -79,8 +79,9 @@ SAMPLING = (
     Symbol(
         "comfy.samplers.CFGGuider",
         "the guider that is wired: its model and prompts before a run, its prepared ones in a run",
-        has="model_patcher model_options original_conds conds inner_model cfg",
+        has="model_patcher model_options original_conds conds inner_model cfg set_conds set_cfg",
     ),
+    Symbol("comfy_extras.nodes_custom_sampler.Guider_Basic", "a guider of one prompt, for each prompt of a list"),
     Symbol(
         "comfy.samplers.CFGGuider.sample",
         "one sampling run, from its beginning to its end",

@@ -10,8 +10,10 @@ from typing import Any
 import comfy.k_diffusion.deis
 import comfy.model_base
 import comfy.model_patcher
+import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_custom_sampler import Guider_Basic
 from torch import Tensor
 
 from .latents import fitted
@@ -23,6 +25,18 @@ REFUSED = {
     "sample_ar_video": "ar_video keeps a cache from step to step",
 }
 GRADIENT_FREE = "or set optimizer to cma in Noise Optimize, which needs no gradient."
+
+
+def guider_of(model: Any, positive: Any, negative: Any = None, cfg: float = 1.0) -> Any:
+    """What a CFG Guider gives for these wires; without a negative, what a Basic Guider gives."""
+    if negative is None:
+        guider = Guider_Basic(model)
+        guider.set_conds(positive)
+    else:
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+    return guider
 
 
 def refuse_wires(guider: Any, sigmas: Tensor) -> None:

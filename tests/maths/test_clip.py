@@ -215,9 +215,16 @@ def test_an_image_tower_alone_has_features_but_scores_no_prompt(folder: Path) ->
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])
-def test_an_empty_prompt_is_refused(prompt: str, folder: Path) -> None:
+def test_an_empty_prompt_is_the_one_that_is_drawn_or_refused(prompt: str, folder: Path) -> None:
+    batch = Batch(pictures=natural(2, 40, 40))
+    empty, own = (quality.preference("HPSv2.1", text, [folder]) for text in (prompt, "a dog"))
+    with pytest.raises(ValueError, match="HPSv2.1 has no prompt: write one into it, or use it where"):
+        empty(batch)
+    written = quality.preference("HPSv2.1", PROMPT, [folder])
+    assert empty.for_prompt(PROMPT).measure(batch).equal(written.measure(batch))
+    assert (empty + own).for_prompt(PROMPT)(batch)[1].values.equal(own.measure(batch))
     with pytest.raises(ValueError, match="the prompt is empty"):
-        quality.preference("HPSv2.1", prompt, [folder])
+        empty.for_prompt(prompt)
 
 
 def test_an_unknown_model_is_answered_with_its_nearest(folder: Path) -> None:
