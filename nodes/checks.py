@@ -35,6 +35,14 @@ def is_sigmas(value: Any) -> bool:
     return shaped and bool(value.isfinite().all())
 
 
+def is_conditioning(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(is_condition, value))
+
+
+def is_condition(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 1 and isinstance(value[1], dict)
+
+
 WIRES: dict[str, tuple[Callable[[Any], bool], str]] = {
     io.Noise.io_type: (has("generate_noise"), "Random Noise, Pink Noise or another node that gives NOISE"),
     io.Guider.io_type: (has("sample", "set_conds"), "a Basic, CFG or Dual CFG Guider"),
@@ -46,6 +54,7 @@ WIRES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "pictures: a batch of at least one, with 1, 3 or 4 channels of finite decimal numbers",
     ),
     io.Model.io_type: (has("get_model_object"), "a diffusion model"),
+    io.Conditioning.io_type: (is_conditioning, "what a text encode node gives"),
     io.ClipVision.io_type: (has("encode_image", "model", "patcher"), "Load CLIP Vision"),
     sockets.Features.io_type: (lambda value: isinstance(value, Features), "a node of features, such as DINO Features"),
     sockets.Objective.io_type: (lambda value: isinstance(value, Objective), "an objective, such as Diversity gives"),

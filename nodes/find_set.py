@@ -194,7 +194,13 @@ class FindNoiseSet(Node):
         held_out = spread(len(conditionings), given["held_out"] or max(1, len(conditionings) // 4))
         guider = host.guider_of(model, *conditionings[0], given["cfg"])
         host.refuse_wires(guider, sigmas)
+        if given["iterations"]:
+            host.refuse_gradient(guider, getattr(sampler, "sampler", sampler))
         samples = host.latent_image(guider, latent)
+        if len(samples) < 2:
+            raise ValueError("latent_image holds 1 picture, which differs from nothing; raise its batch to 2 or more.")
+        if latent.get("noise_mask") is not None:
+            raise ValueError("latent_image has a mask, and a set is for whole pictures; wire an empty latent.")
         settings = Finding(
             at_once=len(samples),
             **{name: given[name] for name in ("iterations", "learning_rate", "optimizer", "momentum", "loss", "seed")},

@@ -185,7 +185,7 @@ def set_path(name: str) -> Path:
     """The file of a listed noise set; raises ValueError where the name leads out of ComfyUI's folders."""
     if name in SHIPPED:
         return SHIPPED[name]
-    if not name.endswith(MODELS):
+    if not str(name).endswith(MODELS):
         return located(name)
     inside = [(folder, folder / name.removesuffix(MODELS)) for folder in map(Path, own_folders())]
     for folder, path in inside:

@@ -121,11 +121,16 @@ def test_it_goes_on_from_a_set():
         ({"count": 2}, "conditioning gets 2 of at least 3 prompts: wire a Prompt List"),
         ({"held_out": 2}, "held_out is 2 of 3 prompts; keep at least 2"),
         ({"prompts": ["a", "b"]}, "prompts gets 2 texts for 3 conditionings; wire the same Prompt List"),
-        ({"batch": 1}, "there is only one: raise the batch size of the latent"),
+        ({"batch": 1}, "latent_image holds 1 picture, which differs from nothing; raise its batch"),
         ({"noise": ColouredNoise(0, Spectrum())}, "noise is no noise set; wire Noise Set or Load Noise"),
         (
             {"noise": SetNoise(NoiseSet(torch.randn(4, 4, 3, 3), model="SDXL"), 0)},
             "found for latents of 4 channels of SDXL, and the model has 16",
+        ),
+        ({"sampler": comfy.samplers.sampler_object("dpm_adaptive")}, "no exact gradient: wire another sampler"),
+        (
+            {"latent_image": {"samples": torch.zeros(2, 16, 8, 8), "noise_mask": torch.ones(1, 8, 8)}},
+            "latent_image has a mask, and a set is for whole pictures; wire an empty latent",
         ),
         ({"patterns": 3}, "patterns is 3; set it to a whole number from 4"),
     ],

@@ -27,9 +27,11 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAd
 
 from noise_optimize.nodes import GROUPS, sockets
 from noise_optimize.nodes.host.wires import DifferentiableSampler
-from noise_optimize.nodes.latents import ColouredNoise, FixedNoise
+from noise_optimize.nodes.latents import ColouredNoise, FixedNoise, SetNoise
 from noise_optimize.noise import files
 from noise_optimize.noise.coloured import Spectrum
+from noise_optimize.noise.patterns import NoiseSet
+from noise_optimize.noise.set_files import save_set
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.colour import ColourFeatures
 from noise_optimize.objectives.features.latent import LatentFeatures
@@ -65,6 +67,10 @@ def noise(*size):
 
 def diversity(features, **options):
     return Diversity(features=features, statistic="pairwise", **options)
+
+
+def conditioning():
+    return tiny_models.conditioning("sd15", 0, 1)
 
 
 made = functools.partial  # of what the host holds on to: made when its test runs
@@ -198,6 +204,11 @@ ODD = {
         "of flow": made(gradients.small_model, "flow"),
         "of another family": made(tiny_models.model, "flux_schnell"),
     },
+    io.Conditioning: {
+        "of nothing": [],
+        "without its notes": [[torch.zeros(1, 4, 8)]],
+        "of two parts": made(lambda: conditioning() * 2),
+    },
     io.ClipVision: {"without a network": SimpleNamespace(encode_image=len)},
     sockets.Features: {"of latents": LatentFeatures(grid=64), "of pictures": ColourFeatures()},
     sockets.Objective: {
@@ -241,6 +252,7 @@ def usual():
         io.Vae: tiny_models.vae(4),
         io.Image: pictures(2, 64, 64, 3),
         io.Model: gradients.small_model(),
+        io.Conditioning: conditioning(),
         io.ClipVision: tiny_networks.clip_vision(),
         sockets.Features: LatentFeatures(),
         sockets.Objective: diversity(LatentFeatures()),
@@ -251,7 +263,9 @@ SETTINGS = {"iterations": 1, "candidates": 3, "keep": 2}
 CHOICES = {
     "DINOFeatures": {"model": "DINOv2 ViT-S/14"},
     "Measure": {"objective": diversity(ColourFeatures())},
+    "FindSet": {"noise": SetNoise(NoiseSet(torch.ones(4, 4, 3, 3)), 0)},
 }
+PROMPTS = 3  # of nodes that take many, each as a list
 WAYS = {
     "no iterations": {"iterations": 0},
     "without a gradient": {"optimizer": "cma", "population": 3},
@@ -326,6 +340,7 @@ def weights():
     folder = Path(folder_paths.models_dir, "noise_optimize")
     tiny_networks.install(folder)
     files.save(Path(folder_paths.get_input_directory(), "kept.safetensors"), files.NoiseFile((noise(),)))
+    save_set(Path(folder_paths.get_input_directory(), "a_set.safetensors"), NoiseSet(torch.ones(4, 4, 3, 3)))
     yield
     usual.cache_clear()
     shutil.rmtree(folder)  # other tests look for the same networks and must not find these
@@ -369,6 +384,10 @@ def test_an_odd_input_works_or_gets_one_sentence(name, input, value, wrong, sett
     node = NODES[name]
     given = {each.id: fitting(each) for each in node.define_schema().inputs}
     given |= CHOICES.get(name, {}) | settings | {input: value() if isinstance(value, made) else value}
+    if node.GET_SCHEMA().is_input_list:
+        given = {
+            name: [value] * (PROMPTS if name in ("conditioning", "prompts") else 1) for name, value in given.items()
+        }
     try:
         results = node.PREPARE_CLASS_CLONE(None).execute(**given).args
     except (ValueError, RuntimeError) as error:
