@@ -195,7 +195,8 @@ class FindNoiseSet(Node):
         guider = host.guider_of(model, *conditionings[0], given["cfg"])
         host.refuse_wires(guider, sigmas)
         if given["iterations"]:
-            host.refuse_gradient(guider, getattr(sampler, "sampler", sampler))
+            with torch.inference_mode(False):
+                host.refuse_gradient(guider, getattr(sampler, "sampler", sampler))
         samples = host.latent_image(guider, latent)
         if len(samples) < 2:
             raise ValueError("latent_image holds 1 picture, which differs from nothing; raise its batch to 2 or more.")
@@ -269,7 +270,12 @@ def spread(count: int, wanted: int) -> list[int]:
 def begun(noise: Any, model: Any, shape: torch.Size, patterns: int, band: float, seed: int) -> NoiseSet:
     """The set to begin with: one that was found, or patterns drawn at random."""
     name, channels = host.latent_format(model)
-    about: dict[str, Any] = {"size": tuple(shape[2:]), "model": host.model_name(model), "latent_format": name}
+    about: dict[str, Any] = {
+        "size": tuple(shape[2:]),
+        "model": host.model_name(model),
+        "latent_format": name,
+        "settings": {"layout": host.layout(model)},  # by which Diverse Seeds finds the set of a model
+    }
     if noise is not None:
         if not isinstance(noise, SetNoise):
             raise ValueError("noise is no noise set; wire Noise Set or Load Noise with one, or nothing.")

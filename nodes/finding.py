@@ -144,7 +144,8 @@ class Search:
 def finished(found: Found, finding: Finding) -> NoiseSet:
     """The set with what it was found by."""
     scores = {"plain": named(found.plain.scores), "set": named(found.now.scores)}
-    return replace(found.noise_set, scores=scores, settings=asdict(finding) | {"iteration": found.best})
+    settings = asdict(finding) | {"iteration": found.best}
+    return replace(found.noise_set, scores=scores, settings=found.noise_set.settings | settings)
 
 
 def sheet(found: Found) -> Image.Image | None:

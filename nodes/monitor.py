@@ -55,13 +55,14 @@ class Monitor:
         self.count = min(self.count + 1 if count is None else count, self.total)
         sheet = contact_sheet([*self.finished, *images])
         self.bar.update_absolute(self.count, self.total, (FORMAT, sheet, SIDE) if sheet else None)
-        if self.node_id is not None:
-            write(text, self.node_id)
+        write(text, self.node_id)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def write(text: str, node_id: str) -> None:
-    """Text in a node, in place of what was written there before."""
+def write(text: str, node_id: str | None) -> None:
+    """Text in a node, in place of what was written there before; nothing where no node is running."""
+    if node_id is None:
+        return
     from server import PromptServer
 
     PromptServer.instance.send_progress_text(text, node_id)

@@ -11,6 +11,7 @@ import torch
 from noise_optimize.nodes import finding
 from noise_optimize.nodes.demo import DRAWN, DemoPrompt, DemoScoreNode, LoadDemo
 from noise_optimize.nodes.find_set import DRAFT, KEEP, STOP, WHOLE, FindNoiseSet, spread
+from noise_optimize.nodes.host.wires import layout
 from noise_optimize.nodes.latents import ColouredNoise, SetNoise
 from noise_optimize.noise.coloured import Spectrum
 from noise_optimize.noise.patterns import NoiseSet
@@ -60,7 +61,9 @@ def test_a_set_is_found_and_says_of_what_it_is():
     assert (found.model, found.latent_format, found.size) == ("Flux", "Flux", (8, 8))
     assert (found.prompts, found.unseen) == (("prompt 1", "prompt 3"), ("prompt 2",))
     assert found.scores.keys() == {"plain", "set"} and found.settings["iterations"] == 2
-    assert found.settings["iteration"] in (0, 2)
+    assert found.settings["iteration"] in (0, 2) and found.settings["layout"] == layout(
+        tiny_models.model("flux_schnell")
+    )
     assert "wire a VAE" in images.message and plot.shape[-1] == 3
     assert "prompt 2" in report and "plain sampling runs of 4 pictures" in report
     made = noise.generate_noise({"samples": torch.zeros(2, 16, 12, 6)})

@@ -28,7 +28,7 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAd
 from noise_optimize.nodes import GROUPS, sockets
 from noise_optimize.nodes.host.wires import DifferentiableSampler
 from noise_optimize.nodes.latents import ColouredNoise, FixedNoise, SetNoise
-from noise_optimize.noise import files
+from noise_optimize.noise import files, find_set
 from noise_optimize.noise.coloured import Spectrum
 from noise_optimize.noise.patterns import NoiseSet
 from noise_optimize.noise.set_files import save_set
@@ -372,6 +372,7 @@ def tensors(result):
 def calls(monkeypatch):
     """A list with an entry for each call of the model."""
     counted, forward = [], gradients.TwoLayers.forward
+    monkeypatch.setattr(find_set, "LOOKS", 1)
     monkeypatch.setattr(
         gradients.TwoLayers, "forward", lambda *args, **more: counted.append(1) or forward(*args, **more)
     )
