@@ -11,7 +11,7 @@ import torch
 from noise_optimize.nodes import finding
 from noise_optimize.nodes.demo import DRAWN, DemoPrompt, DemoScoreNode, LoadDemo
 from noise_optimize.nodes.find_set import DRAFT, KEEP, STOP, WHOLE, FindNoiseSet, spread
-from noise_optimize.nodes.host.wires import layout
+from noise_optimize.nodes.host import layout
 from noise_optimize.nodes.latents import ColouredNoise, SetNoise
 from noise_optimize.noise.coloured import Spectrum
 from noise_optimize.noise.patterns import NoiseSet
