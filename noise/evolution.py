@@ -64,6 +64,7 @@ class Evolution:
             "verbose": -9,
         }
         self.shape, self.again = shape, False
+        self.drawn: list[np.ndarray] = []
         self.strategy = cma.CMAEvolutionStrategy([0.0] * shape.numel(), sigma, options)
 
     def ask(self, like: Tensor) -> list[Tensor]:
