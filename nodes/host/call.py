@@ -77,6 +77,24 @@ class ModelCalls:
             output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self.writes)
         return layers_of(output, divisible)
 
+    @contextlib.contextmanager
+    def asked(self, ask: Ask | None) -> Iterator[None]:
+        """Within it, ask makes the calls; None: they are made as gradients need them."""
+        before, self.ask = self.ask, ask
+        try:
+            yield
+        finally:
+            self.ask = before
+
+    def plainly(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """function, whose calls are made as gradients make them, but without a graph."""
+
+        def run(x: Tensor) -> Tensor:
+            with self.asked(whole_batch):
+                return function(x)
+
+        return run
+
     def split(
         self, executor: Any, x: Tensor, t: Tensor, conds: dict[str, Any], options: dict[str, Any]
     ) -> tuple[Call, list[Tensor], bool]:
@@ -157,7 +175,7 @@ def constant_conds(guider: Any, conds: dict[str, Any]) -> list[str]:
     return [name for name in conds if name in constant]
 
 
-def once(call: Call, tensors: list[Tensor], divisible: bool) -> Tensor:
+def whole_batch(call: Call, tensors: list[Tensor], divisible: bool) -> Tensor:
     """Makes a call as gradients make it, for the whole batch."""
     return call(*tensors)[0]
 

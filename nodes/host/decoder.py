@@ -15,6 +15,7 @@ from ...noise.gradient.recompute import recompute
 from ...noise.gradient.scale import rescaled
 from .kernels import differentiable
 from .memory import Memory
+from .probe import check_decoder
 
 
 class Decoder:
@@ -39,6 +40,7 @@ class Decoder:
                 decoded = recompute(partial(self.pictures, vae.first_stage_model), latents, chunk=chunk)
             return normal(decoded)
         pictures = partial(self.pictures, self.network)
+        check_decoder(vae.first_stage_model, pictures, latents[:1])
         if self.memory.mode == "fast":
             return self.writes(lambda latents: rescaled(pictures, latents), latents)
         return recompute(pictures, latents, chunk=self.memory.decoder, writes=self.writes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,12 +27,11 @@ from .hooks import hooks_of
 from .kernels import no_silent_fallback
 from .layers import casting
 from .memory import Memory, reserved
-from .patches import CHUNKS, NEVER, ONCE, WHOLE, trial
+from .patches import CHUNKS, ONCE, settled, trial
+from .probe import Probed
 from .sampling import KEY, Sample, Sampling, add_wrapper
 from .twins import Twins
 from .wires import GRADIENT_FREE, deis_coefficients, patchers_of, refuse_gradient, resident, sampler_name, through
-
-HANDLING = {WHOLE: "each batch recomputed in one piece", ONCE: "the graph of a whole run kept"}
 
 
 class Gradients:
@@ -50,7 +48,7 @@ class Gradients:
         add_wrapper(WrappersMP.PREPARE_SAMPLING, self.load, self.guider.model_options)
         self.twin = Twins({comfy.k_diffusion.deis.get_deis_coeff_list: deis_coefficients}).sampler(sampling.sampler)
         self.roots = [vars(self.guider), sampling.sampler, *roots]
-        self.tried = not sampling.patches
+        self.checked = False
         self.loaded: dict[int, Any] = {}  # ModelPatchers by the identity of their models
 
     def __call__(self, noise: Tensor, until: int | None = None) -> Tensor:
@@ -66,8 +64,8 @@ class Gradients:
         if not self.loaded:
             self.open()
         self.memory.choose(len(noise), self.calls.count, bool(hooks_of(self.guider.original_conds)))
-        if not self.tried:
-            self.try_patches(noise)
+        if not self.checked:
+            self.check(noise)
         with sampling.randomness() as start:
 
             def run(noise: Tensor) -> Tensor:
@@ -84,38 +82,24 @@ class Gradients:
             )
         return latents
 
-    def try_patches(self, noise: Tensor) -> None:
-        """Settles whether calls of a patched model may be made again, and in chunks (patches.py)."""
-        names, calls = self.sampling.patches, self.calls
-        sampler = through(self.twin, functools.partial(self.sample, self.steps))
-        with self.sampling.randomness() as start, torch.enable_grad():
+    def check(self, noise: Tensor) -> None:
+        """Before the first gradient: how a patched model may be asked (patches.py), and a probe (probe.py)."""
+        sampling, calls, measured = self.sampling, self.calls, self.memory.model.per_sample
+        with sampling.randomness() as start, torch.enable_grad():
 
-            def run(noise: Tensor, ask: Ask) -> Tensor:
+            def run(noise: Tensor, ask: Ask | None, stand_in: Sample | None = None) -> Tensor:
                 start()
                 self.end_run()
-                calls.ask = ask
-                try:
-                    return self.sampling(noise, sampler, self.guider)
-                finally:
-                    calls.ask = None
+                inner = self.twin if stand_in is None else through(self.twin, stand_in)
+                sampler = through(inner, functools.partial(self.sample, 0))
+                with calls.asked(ask):
+                    return sampling(noise.detach(), sampler, self.guider)
 
-            found = trial(run, noise.detach())
-        if found == NEVER:
-            raise ValueError(
-                f"A patch on the model ({names}) goes on from one run to the next, so that one noise gives "
-                "different pictures: take the patch off the model wire."
-            )
-        if found == ONCE and self.memory.mode == "low":
-            raise ValueError(
-                f"A patch on the model ({names}) keeps something from call to call, so it has no exact gradient with "
-                "memory low, nor with a hook on a conditioning: take the patch off the model wire, set memory to auto "
-                f"or fast, {GRADIENT_FREE}"
-            )
-        calls.divide, self.tried = found == CHUNKS, True
-        if found == ONCE:
-            self.memory.mode = "fast"
-        if found != CHUNKS:
-            logging.info("Noise Optimize: a patch on the model (%s) has %s.", names, HANDLING[found])
+            found = trial(run, noise) if sampling.patches else CHUNKS
+            calls.divide = settled(found, sampling.patches, self.memory)
+            run(noise, None, Probed(sampling, self.twin, found != ONCE, calls.plainly, start))
+            self.end_run()
+        self.checked, self.memory.model.per_sample = True, measured  # a run measures it, whether or not it was probed
 
     def open(self) -> None:
         """Loads the models and makes them ready for graphs, until `close`."""

@@ -8,23 +8,45 @@ patch keeps is its own: nothing of it is looked at or put back.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
-import torch
 from torch import Tensor, nn
 
 from ...noise.gradient.draws import Draws
 from ...noise.gradient.recompute import same
-from .call import Ask, Call, once
-from .kernels import OVERRIDE
+from .call import Ask, Call, whole_batch
+from .kernels import OVERRIDE, cannot_differentiate
+from .memory import Memory
 from .stand_in import FAILED
+from .wires import GRADIENT_FREE
 
 PACK = __name__.partition(".nodes.")[0]
 CHUNKS, WHOLE, ONCE, NEVER = "chunks", "whole", "once", "never"
 REPEATS = 1e-3  # of the norm, by which two runs of the same kernels may differ
+
+
+def settled(found: str, patches: str, memory: Memory) -> bool:
+    """Whether calls may be made again in chunks, after a trial; raises ValueError where there is no exact gradient."""
+    if found == NEVER:
+        raise ValueError(
+            f"A patch on the model ({patches}) goes on from one run to the next, so that one noise gives different "
+            "pictures: take the patch off the model wire."
+        )
+    if found == ONCE and memory.mode == "low":
+        raise ValueError(
+            f"A patch on the model ({patches}) keeps something from call to call, so it has no exact gradient with "
+            "memory low, nor with a hook on a conditioning: take the patch off the model wire, set memory to auto or "
+            f"fast, {GRADIENT_FREE}"
+        )
+    memory.mode = "fast" if found == ONCE else memory.mode
+    if found != CHUNKS:
+        how = {WHOLE: "each batch recomputed in one piece", ONCE: "the graph of a whole run kept"}[found]
+        logging.info("Noise Optimize: a patch on the model (%s) has %s.", patches, how)
+    return found == CHUNKS
 
 
 def patches_of(guider: Any) -> str:
@@ -58,8 +80,8 @@ def trial(run: Callable[[Tensor, Ask], Tensor], noise: Tensor) -> str:
     """
 
     def after_another() -> Tensor:
-        run(noise.flip(-1), once)
-        return run(noise, once)
+        run(noise.flip(-1), whole_batch)
+        return run(noise, whole_batch)
 
     def as_before(latents: Tensor) -> bool:
         return distance(latents, before) <= REPEATS
@@ -69,7 +91,7 @@ def trial(run: Callable[[Tensor, Ask], Tensor], noise: Tensor) -> str:
         try:
             latents = run(noise, again)
         except FAILED as error:
-            if comfy.model_management.is_oom(error):
+            if comfy.model_management.is_oom(error) or cannot_differentiate(error):
                 raise
             return False
         return again.same and not latents.requires_grad and as_before(latents)
@@ -78,11 +100,11 @@ def trial(run: Callable[[Tensor, Ask], Tensor], noise: Tensor) -> str:
     if repeats(1):
         return CHUNKS
     before = after_another()
-    if not as_before(run(noise, once)):
+    if not as_before(run(noise, whole_batch)):
         return NEVER
     if repeats(None):
         return WHOLE
-    return ONCE if as_before(run(noise, once)) else NEVER
+    return ONCE if as_before(run(noise, whole_batch)) else NEVER
 
 
 @dataclass
@@ -99,14 +121,13 @@ class Again:
         draws = Draws(*tensors)
         output, answer = call(*tensors)
         self.same &= not output.requires_grad
-        if torch.is_grad_enabled():
-            size = self.chunk if self.chunk and divisible else len(answer)
-            parts = zip(answer.split(size), *(t.split(size if divisible else len(t)) for t in tensors), strict=True)
-            with Draws(*tensors):
-                for expected, *rows in parts:
-                    draws.again()
-                    leaves = [t.detach().requires_grad_(t.is_floating_point()) for t in rows]
-                    self.same &= same(call(*(t.clone() for t in leaves))[1], expected)
+        size = self.chunk if self.chunk and divisible else len(answer)
+        parts = zip(answer.split(size), *(t.split(size if divisible else len(t)) for t in tensors), strict=True)
+        with Draws(*tensors):
+            for expected, *rows in parts:
+                draws.again()
+                leaves = [t.detach().requires_grad_(t.is_floating_point()) for t in rows]
+                self.same &= same(call(*(t.clone() for t in leaves))[1], expected)
         return output.detach()
 
 
@@ -122,7 +143,7 @@ def mixes(run: Callable[[Tensor], Tensor], noise: Tensor, alike: bool) -> bool:
 
 def distance(answer: Tensor, expected: Tensor) -> float:
     """By how much of its norm one tensor differs from another."""
-    answer, expected = answer.detach().nan_to_num().double(), expected.nan_to_num().double()
+    answer, expected = (t.detach().nan_to_num().float() for t in (answer, expected))
     return float((answer - expected).norm() / expected.norm().clamp(min=1e-30))
 
 

@@ -300,6 +300,7 @@ def test_only_a_patched_model_is_tried(patch, more):
         gradient(session)
         return sum(batches) / (2 * STEPS * len(noise_for(latent)))
 
+    run(wired, latent, gradient)  # probes the model
     first, second = run(wired, latent, lambda session: [runs(session) for _ in range(2)], memory="fast")
     assert first - second == more
 
