@@ -68,9 +68,16 @@ def draw(axes: Any, lines: dict[str, list[float]], kept: Sequence[int], edges: S
         axes.legend(fontsize=13)
 
 
-def report(parts: Sequence[Part], before: dict[str, float], after: dict[str, float]) -> str:
-    """Before, after, iterations, seconds and why it stopped, in words; of a batch without a history only the latter."""
-    lines = [f"{name}: {before[name]:.4f} before, {value:.4f} after" for name, value in after.items() if name in before]
+def report(parts: Sequence[Part], before: dict[str, float], after: dict[str, float], finished: dict[str, float]) -> str:
+    """Before, after, iterations, seconds and why it stopped, in words; of a batch without a history only the latter.
+
+    finished: the scores of the finished pictures, where the others are of predictions.
+    """
+    lines = []
+    for name, value in after.items():
+        if name in before:
+            more = f" as first predicted, {finished[name]:.4f} finished" if name in finished else ""
+            lines.append(f"{name}: {before[name]:.4f} before, {value:.4f} after{more}")
     for samples, result in parts:
         steps = result.history
         if not steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +14,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
+from ..noise.bill import FINISHED, LAST, Bill
 from ..noise.history import CANCELLED, Progress, Result, named
 from ..noise.optimize import optimize
 from ..noise.optimizers import OPTIMIZERS
@@ -23,6 +25,7 @@ from ..objectives.batch import LATENTS, PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
 from . import host
 from .latents import noise_for
+from .looks import Looks, finish, scored
 from .monitor import Monitor, to_pil
 from .networks import patchers
 
@@ -32,13 +35,16 @@ class Made:
     """A finished batch of the set.
 
     places: of its pictures in the set. result: what the loop found, without any history where the batch was broken
-    before it. start: the batch as it began. batch: what the wired sampler makes of the noise found.
+    before it. start, seen: what the loop saw of the batch as it began, and of the noise found. batch: what the wired
+    sampler makes of that. scores: of the batch, where the loop saw predictions only.
     """
 
     places: list[int]
     result: Result
     start: Batch
+    seen: Batch
     batch: Batch
+    scores: dict[str, float] | None = None
 
     @property
     def sound(self) -> bool:
@@ -50,7 +56,7 @@ class Run:
     """The wires and settings of a run over a set of `total` pictures, as many at a time as `latent` has samples.
 
     references: pictures to differ from. keep: whether Cancel keeps the best so far and goes on. recipe: whose clip
-        goes with the number of pictures that are compared.
+        goes with the number of pictures that are compared. look: what the loop looks at, as `look_of` gives it.
     start: (total, C, ...) the noise that the set starts from, in float32 on the CPU.
     """
 
@@ -67,6 +73,9 @@ class Run:
     keep: bool = False
     node_id: str | None = None
     recipe: Recipe | None = None
+    look: str = FINISHED
+    bill: Bill = field(default_factory=Bill, init=False)
+    began: float = field(default_factory=time.perf_counter, init=False)
     start: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
     parts_of: host.Whole = field(init=False)
@@ -75,6 +84,11 @@ class Run:
         host.refuse_wires(self.guider, self.sigmas)
         self.start = noise_for(self.noise, self.whole(host.latent_image(self.guider, self.latent).shape)).float()
         self.parts_of = host.Whole(self.total)
+        if not isinstance(self.sampler, host.DifferentiableSampler):
+            self.sampler = host.DifferentiableSampler(self.sampler)
+        if self.look == LAST and not self.sampler.gradient_steps:
+            half = math.ceil((len(self.sigmas) - 1) / 2)
+            self.sampler = host.DifferentiableSampler(self.sampler, self.sampler.memory, half)
         count = math.ceil(self.total / self.at_once)
         self.monitor = Monitor(self.node_id, count * (self.settings.iterations + 1))
 
@@ -113,8 +127,6 @@ class Run:
 
     def made(self, places: list[int], others: list[Batch], settings: Settings, sampler: Any) -> Made:
         """The pictures at these places, made to differ from `others` too; where memory `auto` runs out, with low."""
-        if not isinstance(sampler, host.DifferentiableSampler):
-            sampler = host.DifferentiableSampler(sampler)
         gradient = settings.iterations > 0 and OPTIMIZERS[settings.optimizer].update is not None
         try:
             return host.run_in_session(
@@ -122,7 +134,7 @@ class Run:
                 sampler,
                 self.sigmas,
                 self.latent,
-                partial(self.optimized, places, others, settings, sampler.memory),
+                partial(self.optimized, places, others, settings, sampler),
                 vae=self.vae,
                 seed=self.noise.seed,
                 members=(places, self.parts_of) if self.several else None,
@@ -153,7 +165,7 @@ class Run:
         )
 
     def optimized(
-        self, places: list[int], others: list[Batch], settings: Settings, memory: str, session: host.Session
+        self, places: list[int], others: list[Batch], settings: Settings, sampler: Any, session: host.Session
     ) -> Made:
         """What a session is opened for: the loop, then what any sampler node makes of the noise found.
 
@@ -167,17 +179,17 @@ class Run:
             objective = alone(objective)
         if not objective.leaves():
             settings = replace(settings, iterations=0)
-        generate = partial(session.batch, pictures=PICTURES in self.objective.needs)
+        looks = self.looks(session, sampler.gradient_steps, settings)
         watch = Watch(self, session, places)
         noise = self.start[places].to(session.device).clone()
         try:
-            result = optimize(generate, objective, noise, settings, watch, session.mask)
+            result = optimize(looks, objective, noise, settings, watch, session.mask)
         except comfy.model_management.InterruptProcessingException:
             if watch.last is None or not self.keep:
                 raise
             result = watch.last.result
         except RuntimeError as error:
-            again = memory == "auto" and session.memory.mode != "low"
+            again = sampler.memory == "auto" and session.memory.mode != "low"
             if watch.last is None or again or not comfy.model_management.is_oom(error):
                 raise
             result = replace(watch.last.result, stopped="memory ran out")
@@ -185,24 +197,46 @@ class Run:
             if places[0] == 0:
                 raise
             result = Result(noise, Batch(), (), 0, str(error))
-        with torch.no_grad():
-            batch = result.batch if result.plain else generate(result.noise)
-            if batch.pictures is None and self.vae is not None:
+        found = finish(looks, objective, result, noise, watch.start if result.history else None)
+        result, batch = found.result, found.batch
+        if batch.pictures is None and self.vae is not None:
+            with torch.no_grad():
                 batch = replace(batch, pictures=session.decode(batch.get(LATENTS)))
         start = watch.start if result.history else batch
-        return Made(places, replace(result, batch=Batch()), start, batch)
+        seen = batch if found.scores is None else result.batch
+        return Made(places, replace(result, batch=Batch()), start, seen, batch, found.scores)
 
-    def scores(self, made: Sequence[Made]) -> tuple[dict[str, float], dict[str, float]]:
-        """Every score before and after: of the batch as the loop saw it, or of the set without what is broken in it."""
+    def looks(self, session: host.Session, gradient_steps: int, settings: Settings) -> Looks:
+        """How the loop looks, on the bill of the whole run; before the first look it is said what that will cost."""
+        look = self.look if settings.iterations else FINISHED
+        looks = Looks.at(session, look, gradient_steps, PICTURES in self.objective.needs, self.bill)
+        if settings.iterations and not self.bill.spent:
+            runs, most = looks.prices.of_a_run(settings)
+            self.monitor.show([], f"This will cost as much as {self.plain_runs(runs)}, at most {most:.3g}.", 0)
+        return looks
+
+    def plain_runs(self, runs: float) -> str:
+        return f"{runs:.3g} plain sampling runs of {self.total} picture{'s'[: self.total > 1]}"
+
+    def cost(self) -> str:
+        """What the run did cost."""
+        spent, seconds = self.plain_runs(self.bill.spent / self.total), time.perf_counter() - self.began
+        return f"It cost as much as {spent}, in {seconds:.1f} s."
+
+    def scores(self, made: Sequence[Made]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+        """Every score before and after: of the batch as the loop saw it, or of the set without what is broken in it.
+        And of the finished pictures, where the loop saw predictions only."""
         made = [part for part in made if part.sound]
+        predicted = any(part.scores is not None for part in made)
         if not self.several:
             result = made[0].result
-            return result.history[0].scores, result.history[result.best].scores
+            return result.history[0].scores, result.history[result.best].scores, made[0].scores or {}
         comfy.model_management.load_models_gpu(patchers(self.objective.networks))
-        begun, ended = together([part.start for part in made]), together([part.batch for part in made])
+        begun, seen, ended = (together([getattr(part, name) for part in made]) for name in ("start", "seen", "batch"))
         objective = self.objective.bind(start=begun, references=self.references)
         with torch.no_grad():
-            return named(objective(begun)), named(objective(ended))
+            finished = named(scored(objective, ended)) if predicted else {}
+            return named(objective(begun)), named(objective(seen)), finished
 
 
 class Watch:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy_extras.nodes_custom_sampler as samplers
 import pytest
 import tiny_models
 import torch
+from told import Told, spread
 
 from noise_optimize.nodes import run
 from noise_optimize.nodes.host.session import Session
@@ -22,25 +23,6 @@ from noise_optimize.noise import recipes
 from noise_optimize.objectives.objective import Objective
 
 NODE = NoiseOptimize.PREPARE_CLASS_CLONE(None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told(Objective):
-    """An objective by a function of the latents and of how often it was asked."""
-
-    by: Callable
-    name: str = "told"
-    kind: str = "diversity"
-    needs = "latents"
-    asked: list = field(default_factory=list)
-
-    def measure(self, batch):
-        self.asked.append(len(batch))
-        return self.by(batch.latents, len(self.asked) - 1)
-
-
-def spread(latents, _=0):
-    return latents.flatten(1).std(dim=0).mean()
 
 
 @pytest.fixture
