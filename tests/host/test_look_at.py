@@ -62,6 +62,13 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
+def probed(wires: dict[str, Any], calls: list[bool]) -> dict[str, Any]:
+    """These wires once their model was probed, which is done before its first gradient in a process (probe.py)."""
+    optimise(wires, iterations=1)
+    calls.clear()
+    return wires
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Grows by one for each prediction that a sampler asks the guider for: whether it has a gradient."""
@@ -93,7 +100,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     ],
 )
 def test_it_costs_the_calls_that_it_says(widgets, sampler, steps, forward, through, said, calls):
-    wires = wired(sampler=sampler, steps=steps)
+    wires = probed(wired(sampler=sampler, steps=steps), calls)
+    said.clear()
     plain = {"euler": steps, "heun": 2 * steps - 1}[sampler]
     *_, report, _ = optimise(wires, lambda z, n: 1e-5 * spread(z) + n, **widgets)  # the last that is seen is the best
     assert len(calls) == forward and sum(calls) == through
@@ -147,7 +155,7 @@ def told_finished(*scores: float) -> Any:
 
 
 def test_where_the_finished_pictures_keep_the_promise_the_start_is_not_rendered(calls):
-    wires = wired()
+    wires = probed(wired(), calls)
     *_, report, _ = optimise(wires, told_finished(1.1))
     assert len(calls) == 3 + STEPS and "so the start is returned" not in report
     assert re.search(r"told: 0\.\d+ before, 2\.0\d+ after as first predicted, 1\.1\d+ finished", report)
@@ -155,7 +163,7 @@ def test_where_the_finished_pictures_keep_the_promise_the_start_is_not_rendered(
 
 @pytest.mark.parametrize("found, start, kept", [(0.9, 0.5, True), (0.9, 0.95, False), (-5.0, -4.0, False)])
 def test_what_may_be_worse_is_compared_with_the_start_as_rendered_and_the_better_is_returned(found, start, kept, calls):
-    wires = wired()
+    wires = probed(wired(), calls)
     noise, latent, *_, report, numbers = optimise(wires, told_finished(found, found, start))
     cost = (2 * 3 + 1 + 2 * STEPS) / STEPS
     assert len(calls) == 3 + 2 * STEPS and f"{cost:.3g} plain sampling runs" in report
