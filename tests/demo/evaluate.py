@@ -1,10 +1,11 @@
 """How varied, right and good the demo's pictures are, before and after optimisation, as a judge sees them.
 
 python tests/demo/evaluate.py [--seeds 8] [--out DIR]: prints tables and writes DIR/results.json; report.py puts them
-into the README and the model card. A set is four pictures of one prompt; all sets of a row are sampled as one batch,
-each set with its own objective. Every set starts from noise of its own, from seeds on which nothing was chosen, and
-each number comes with its standard error over the sets. Cost is counted in plain sampling runs of the set: a call of
-the model counts 1, its gradient 2 more, all divided by the calls of one plain run, the final rendering included.
+into the README and the model card. With --default only the rows of the node's defaults are made, the others are kept.
+A set is four pictures of one prompt; all sets of a row are sampled as one batch, each set with its own objective. Every
+set starts from noise of its own, from seeds on which nothing was chosen, and each number comes with its standard error
+over the sets. Cost is counted in plain sampling runs of the set: a call of the model counts 1, its gradient 2 more, all
+divided by the calls of one plain run, the final rendering included.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import argparse
 import json
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -46,6 +48,8 @@ QUALITY, SCORE_TARGET = 4.0, 0.97  # weight of the score beside a diversity of w
 FRESH = 70_000  # first of the seeds that were used for nothing else
 RARE, PLAIN = 0.02, 512  # a look is rare that less than this share of so many plain pictures of a prompt has
 COLUMNS = ("vendi", "pairwise", "distinct", "adherence", "distance", "rare")
+DEFAULT = "large steps, first prediction"  # as a new Noise Optimize takes them
+LARGE = Settings(optimizer="large steps", learning_rate=0.35)
 QUICK_START = "vendi + score + guard (quick start)"
 
 Row = dict[str, float | dict[str, float]]
@@ -71,15 +75,29 @@ class Scores(DemoScore):
         return (seen * one_hot(self.prompts.to(seen.device), seen.shape[1])).sum(dim=1)
 
 
+@dataclass(frozen=True)
+class Found:
+    """noise: of every set. calls: of the model, for each set, a gradient as two. stopped: why, and how often."""
+
+    noise: Tensor
+    calls: float
+    stopped: Counter[str]
+
+    def passes(self, steps: int = STEPS) -> float:
+        """With the final rendering."""
+        return 1 + self.calls / steps
+
+
 class Bench:
     """The models, the sets to be made and the judge."""
 
-    def __init__(self, seeds: int, prompts: int = len(drawings.PROMPTS)) -> None:
+    def __init__(self, seeds: int, prompts: int = len(drawings.PROMPTS), first: int = FRESH) -> None:
+        """first: of the seeds of the noise."""
         self.student, self.teacher = models.load("student"), models.load("teacher")
         self.judge, self.features, self.score = judging.load(), models.features(), models.score()
         self.rows = torch.arange(prompts).repeat_interleave(seeds * SET)
         self.noise = torch.cat(
-            [white(FRESH + 100 * prompt + seed) for prompt in range(prompts) for seed in range(seeds)]
+            [white(first + 100 * prompt + seed) for prompt in range(prompts) for seed in range(seeds)]
         )
         real = drawings.draw(
             drawings.sample_attributes(torch.arange(prompts).repeat_interleave(256), generator(1000)), generator(1001)
@@ -132,11 +150,11 @@ class Bench:
             parts.append(DetailGuard(weight=guard * sets, target=1.0))
         return combine(parts)
 
-    def main_diversity(self) -> tuple[Sets, ...]:
-        """What came out best: how the pictures differ to the features, and half as much how the latents do."""
+    def main_diversity(self, latents: float = 0.5) -> tuple[Sets, ...]:
+        """How the pictures differ to the features, and `latents` times as much how the latents do."""
         return (
             Sets(features=self.features, statistic="vendi"),
-            Sets(features=LatentFeatures(), statistic="contrastive", weight=0.5),
+            Sets(features=LatentFeatures(), statistic="contrastive", weight=latents),
         )
 
     def optimised(
@@ -157,6 +175,41 @@ class Bench:
         latest = [start]
         optimize(generate, objective, start, settings, on_step)
         return kept
+
+    def found(
+        self,
+        settings: Settings,
+        until: int | None,
+        start: Tensor | None = None,
+        features: float = 1.0,
+        latents: float = 1.0,
+        quality: float = QUALITY,
+        guard: float = 0.0,
+    ) -> Found:
+        """Every set optimised by itself, as Noise Optimize does it.
+
+        until: the step whose prediction it looks at; None for the finished pictures. start: the noise; by default the
+        bench's. The others are the weights of the objectives.
+        """
+        start = self.noise if start is None else start
+        calls, noises, stopped = 0, [], Counter()
+
+        def generate(noise: Tensor) -> Batch:
+            nonlocal calls
+            calls += (3 if torch.is_grad_enabled() and noise.requires_grad else 1) * (until or STEPS)
+            return self.student.sample(noise, rows, until=until)
+
+        for noise, rows in zip(start.split(SET), self.rows.split(SET)):
+            parts = (
+                Diversity(features=self.features, statistic="vendi", weight=features),
+                Diversity(features=LatentFeatures(), statistic="contrastive", weight=latents),
+                DemoScore(network=self.score, prompt=int(rows[0]), weight=quality, target=SCORE_TARGET),
+                DetailGuard(weight=guard, target=1.0),
+            )
+            result = optimize(generate, combine([part for part in parts if part.weight]), noise, settings)
+            noises.append(result.noise)
+            stopped[result.stopped] += 1
+        return Found(torch.cat(noises), calls * SET / len(self.rows), stopped)
 
     @torch.no_grad()
     def searched(self, candidates: int, quality: float = 0.0) -> tuple[Batch, Tensor]:
@@ -201,9 +254,30 @@ def table(title: str, rows: dict[str, Row]) -> None:
         print(f"{name:40}{row['passes']:6.3g}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
 
 
-def evaluate(seeds: int, out: Path) -> dict:
+def default(bench: Bench, record: Callable[..., None]) -> None:
+    """The node's defaults at several numbers of iterations."""
+    rows = {}
+    for k in (2, 3, 5, 8, 30):
+        found = bench.found(replace(LARGE, iterations=k), 1)
+        rows[f"{k} iterations"] = found.passes(), lambda z=found.noise: bench.sampled(bench.student, z).pictures
+        if k in (2, 5):
+            rows[f"{k} iterations, rendered in 8 steps"] = (
+                found.passes(8), lambda z=found.noise: bench.sampled(bench.student, z, steps=8).pictures
+            )  # fmt: skip
+        print(k, dict(found.stopped), flush=True)
+    rows["none, rendered in 8 steps"] = 1, lambda: bench.sampled(bench.student, bench.noise, steps=8).pictures
+    guarded = bench.found(replace(LARGE, iterations=5), 1, guard=1.0, latents=0.0)
+    rows["5 iterations, vendi + score + guard"] = (
+        guarded.passes(), lambda: bench.sampled(bench.student, guarded.noise).pictures
+    )  # fmt: skip
+    record(DEFAULT, rows)
+
+
+def evaluate(seeds: int, out: Path, only_default: bool = False) -> dict:
     bench, results, began = Bench(seeds), {}, time.perf_counter()
     done = out / "results.json"
+    if only_default:
+        results = json.loads(done.read_text())
 
     def record(group: str, rows: dict[str, tuple[float, Callable[[], Tensor]]]) -> None:
         """rows: by name, the cost in plain runs and what makes the pictures."""
@@ -214,6 +288,9 @@ def evaluate(seeds: int, out: Path) -> dict:
         out.mkdir(parents=True, exist_ok=True)
         done.write_text(json.dumps(results, indent=1))
 
+    default(bench, record)
+    if only_default:
+        return results
     held = drawings.sample_attributes(torch.arange(len(drawings.PROMPTS)).repeat_interleave(128), generator(1), True)
     right = judging.attributes(bench.judge, drawings.draw(held, generator(2))) == held
     results["judge"] = dict(zip(drawings.NAMES, right.double().mean(0).tolist()))
@@ -302,5 +379,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--out", type=Path, default=models.ASSETS)
+    parser.add_argument("--default", action="store_true")
     options = parser.parse_args()
-    evaluate(options.seeds, options.out)
+    evaluate(options.seeds, options.out, options.default)

@@ -25,6 +25,8 @@ HEADINGS = {
     "distance": "distance",
     "rare": "rare look",
 }
+DEFAULT = "large steps, first prediction"  # the group of evaluate.py
+PLAIN = re.compile(r"\d+ iterations")  # its rows that are rendered as usual
 SHORT = ("passes", "vendi", "adherence", "rare")
 DIGITS = {"distance": 3}
 
@@ -38,20 +40,25 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     optimised = {name: rows for name, rows in results.items() if name.startswith("optimised")}
     main = optimised["optimised, vendi + latents + score"]
     quick = next(rows for name, rows in optimised.items() if "quick start" in name)
+    default = results[DEFAULT]
     first, last = next(iter(quick)), list(quick)[-1]
     chosen = {
         "its teacher, unguided": before["teacher, no guidance"],
         "few-step model, white noise": before["student, white noise"],
         "the same, pink noise, alpha 0.2": spectra["alpha 0.20"],
         **{f"Noise Search with a score, {name}": row for name, row in scored.items()},
-        **{f"Noise Optimize, quick start, {name}": quick[name] for name in (first, last)},
-        **{f"Noise Optimize, latents too, {name}": row for name, row in main.items()},
+        **{f"Noise Optimize, {name}": default[name] for name in ("2 iterations", "3 iterations", "5 iterations")},
+        "Noise Optimize, until it ends by itself": default["30 iterations"],
+        "Noise Optimize, quick start": default["5 iterations, vendi + score + guard"],
+        **{f"the published step, objective of the quick start, {name}": quick[name] for name in (first, last)},
+        **{f"the published step, latents too, {name}": row for name, row in main.items()},
     }
     groups = {
         "": before,
         "white noise filtered: ": spectra,
         "search by variety: ": searched,
         "search with score: ": scored,
+        "large steps at first predictions: ": default,
         **{f"{name}: ": rows for name, rows in optimised.items()},
     }
     everything = {f"{group}{name}": row for group, rows in groups.items() for name, row in rows.items()}
@@ -96,10 +103,12 @@ def plot(results: dict[str, Any], file: Path) -> None:
         ("noise spectra, student", "alpha", ".-", "alpha 0.05 to 0.5"),
         ("search, student", "best", "v-", "search by variety"),
         ("search + score, student", "best", "^-", "search with score"),
+        (DEFAULT, "", "D-", "large steps at first predictions (default)"),
     ]
     groups += [(name, "", "o-", name) for name in results if name.startswith("optimised")]
     for group, prefix, mark, label in groups:
         rows = [row for name, row in results[group].items() if name.startswith(prefix)]
+        rows = [row for name, row in results[group].items() if PLAIN.fullmatch(name)] if group == DEFAULT else rows
         variety = [row["vendi"] for row in rows]
         frontier.plot(variety, [row["adherence"] for row in rows], mark, label=label)
         costs.plot([row["passes"] for row in rows], variety, mark, label=label)

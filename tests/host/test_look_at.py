@@ -134,6 +134,18 @@ def test_a_graph_from_before_the_widget_means_what_it_meant_and_a_new_node_looks
     assert not any(fresh[name].optional for name in ("optimizer", "learning_rate", "iterations")), "graphs have them"
 
 
+def test_a_saved_workflow_from_before_the_widget_means_what_it_meant():
+    """The frontend gives values in their order, and a widget that is not there its default."""
+    saved = [2, 0.004, "sgd", 4, "full", 0.1, 0.1, 0, "as set here", 0, "stop the graph", 0.9, 0.333, 0, 8]
+    listed = [each for each in NODE.define_schema().inputs if hasattr(each, "default") and each.default is not None]
+    assert [each.id for each in listed[len(saved) :]] == ["look_at"]
+    loaded = dict(zip((each.id for each in listed), [*saved, AUTOMATIC], strict=True))
+    wires = wired()
+    old = {name: loaded[name] for name in loaded if name != "look_at"}
+    assert optimise(wires, **loaded)[0].samples.equal(optimise(wires, **old)[0].samples)
+    assert optimise(wires, **loaded)[0].samples.equal(optimise(wires, **loaded | {"look_at": FINISHED})[0].samples)
+
+
 @pytest.mark.parametrize("name", ["sdxl", "flux_schnell"])
 @pytest.mark.parametrize("look_at", [FIRST, LAST, FINISHED])
 def test_what_it_hands_out_is_what_any_sampler_makes_of_the_noise_bit_for_bit(name, look_at):
