@@ -280,7 +280,7 @@ class NoiseOptimize(Node):
             keep=on_cancel == KEEP,
             node_id=cls.hidden.unique_id,
             recipe=recipe,
-            look=look_of(settings, look_at),
+            look=look_of(settings, look_at if recipe is None else AUTOMATIC),
         )
         made = list(run.batches())
         before, after, finished = run.scores(made)

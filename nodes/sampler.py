@@ -37,7 +37,8 @@ class NoiseOptimizeDifferentiableSampler(Node):
                     max=10000,
                     advanced=True,
                     tooltip="0: exact gradient through all steps. k: the model is differentiated in the last k steps "
-                    "only and held fixed in the earlier ones, which makes long schedules affordable.",
+                    "only and held fixed in the earlier ones, which makes long schedules affordable. Unused where "
+                    "Noise Optimize looks at the first prediction, which is one step.",
                 ),
             ],
             outputs=[io.Sampler.Output(tooltip="For Noise Optimize; elsewhere it is the wrapped sampler.")],

@@ -223,12 +223,12 @@ class Spread(Told):
 def test_a_preset_is_the_recipe_and_the_report_says_what_is_otherwise(wires, monkeypatch):
     recipe = replace(recipes.RECIPES["FLUX.1 schnell, pink noise"], iterations=2)
     monkeypatch.setitem(recipes.RECIPES, "FLUX.1 schnell, pink noise", recipe)
-    noise, _, _, _, report, _ = optimise(
-        wires, Spread(), preset="FLUX.1 schnell, pink noise", iterations=7, optimizer="adam", whiteness_weight=1.0
-    )
+    other = {"iterations": 7, "optimizer": "adam", "whiteness_weight": 1.0, "look_at": "first prediction"}
+    noise, _, _, _, report, _ = optimise(wires, Spread(), preset="FLUX.1 schnell, pink noise", **other)
     expected = recipe.settings(Spread(), 2)
     assert {name: noise.settings[name] for name in expected} == expected
     assert noise.settings["preset"] == "FLUX.1 schnell, pink noise"
+    assert noise.settings["look_at"] == "finished picture"
     assert "2 iterations" in report
     told = report.partition("released code):")[2].splitlines()
     for line in (
