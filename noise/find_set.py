@@ -34,7 +34,7 @@ HELD, ROUNDS = (
     32,
 )  # patterns from which on each coefficient is held; how often coefficients and norms are set in turn
 REMEMBERED = 0.8  # of how alike the patterns were so far, at each iteration
-LOOKS = 8  # batches at least by which the prompts that are kept out judge an iteration
+LOOKS = 4  # batches at least by which the prompts that are kept out judge an iteration
 UNSEEN = 1 << 40  # first seed of their fresh noise, the same at each look
 
 

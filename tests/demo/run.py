@@ -1,7 +1,8 @@
 """The demo: starts ComfyUI headless, runs the shipped quick start for a few prompts, and writes a before/after sheet.
 
 python tests/demo/run.py [--prompts 4] [--iterations N] [--out demo.png]. Rows are prompts; the columns are a batch of
-four from white noise, from pink noise, and from the noise that was optimised.
+four from ordinary noise, from the noise set that comes with the pack, and from the noise that was optimised. Under each
+is what a judge says of it, and what it cost in plain sampling runs: an iteration counts three, through all steps.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from workflow import api
 
 from noise_optimize.objectives.features.demo import Tower
 
-COLUMNS = {"white": "white noise, as usual", "pink": "pink noise, alpha 0.2", "optimised": "optimised noise"}
+COLUMNS = {"plain": "ordinary noise", "set": "noise set, found once for the model", "optimised": "optimised noise"}
 SHOWN = ("a house", "a sailing boat", "a flower in a pot", "a hot-air balloon", "a tree", "a fish", "a cat", "a car")
 SCALE, GAP, LABEL = 2, 6, 22
+SET = {"set": "demo model", "strength": 1.0, "pattern": "by seed"}
 OUTPUTS = ("PreviewImage", "NoiseOptimizeMeasure")
 
 
@@ -45,15 +47,22 @@ class QuickStart:
         self.named = {part["class_type"]: part["inputs"] for part in graph.values()}
         ids = {part["class_type"]: name for name, part in graph.items()}
         self.named["NoiseOptimize"] |= settings
+        self.noise = ids["NoiseOptimizePinkNoise"]
         self.graph = {name: part for name, part in graph.items() if part["class_type"] not in OUTPUTS}
         self.saved = {"usual": [ids["VAEDecode"], 0], "optimised": [ids["NoiseOptimize"], 2]}
 
-    def run(self, prompt: str, seed: int, alpha: float, pictures: tuple[str, ...]) -> dict[str, list[Image.Image]]:
-        """pictures: "usual", "optimised" or both; nothing is computed for the other."""
+    @property
+    def runs(self) -> int:
+        """Plain sampling runs that the optimised pictures cost, their rendering included."""
+        return 3 * self.named["NoiseOptimize"]["iterations"] + 1
+
+    def run(self, prompt: str, seed: int, pictures: tuple[str, ...], noise: Any = None) -> dict[str, list[Image.Image]]:
+        """pictures: "usual", "optimised" or both; nothing is computed for the other. noise: the node in its place."""
         self.named["NoiseOptimizeDemoPrompt"]["prompt"] = self.named["NoiseOptimizeDemoScore"]["prompt"] = prompt
-        self.named["NoiseOptimizePinkNoise"] |= {"seed": seed, "alpha": alpha}
+        self.named["NoiseOptimizePinkNoise"] |= {"seed": seed, "alpha": 0.0}
         saves = {name: node("SaveImage", images=self.saved[name], filename_prefix=name) for name in pictures}
-        done = self.server.run(self.graph | saves)
+        other = {self.noise: noise} if noise else {}
+        done = self.server.run(self.graph | other | saves)
         return {name: done.images(name) for name in pictures}
 
 
@@ -91,10 +100,14 @@ def main(prompts: int, iterations: int | None, seed: int, out: Path) -> None:
         print(f"ComfyUI answers after {time.perf_counter() - began:.0f} s", flush=True)
         graph, rows = QuickStart(server, **({} if iterations is None else {"iterations": iterations})), {}
         for prompt in SHOWN[:prompts]:
-            white = graph.run(prompt, seed, 0.0, ("usual", "optimised"))
-            pink = graph.run(prompt, seed, 0.2, ("usual",))
-            batches = {"white": white["usual"], "pink": pink["usual"], "optimised": white["optimised"]}
-            rows[prompt] = {name: (images, scores(judge, images, prompt)) for name, images in batches.items()}
+            plain = graph.run(prompt, seed, ("usual", "optimised"))
+            with_set = graph.run(prompt, seed, ("usual",), node("NoiseOptimizeSet", seed=seed, **SET))
+            costs = {"plain": 1, "set": 1, "optimised": graph.runs}
+            batches = {"plain": plain["usual"], "set": with_set["usual"], "optimised": plain["optimised"]}
+            rows[prompt] = {
+                name: (images, f"{scores(judge, images, prompt)}; plain runs: {costs[name]}")
+                for name, images in batches.items()
+            }
             print(prompt, *(f"{name}: {said}" for name, (_, said) in rows[prompt].items()), sep="\n    ", flush=True)
     sheet(rows).save(out)
     print(f"{out.resolve()} after {time.perf_counter() - began:.0f} s")

@@ -71,10 +71,10 @@ def test_a_set_is_found_and_says_of_what_it_is():
 
 
 def test_what_it_costs_is_counted_in_plain_runs():
-    """2 iterations of 2 prompts: 4 gradients of 3 runs; 8 looks plain, 8 at the start and 8 at the end."""
+    """2 iterations of 2 prompts: 4 gradients of 3 runs; 4 looks plain, 4 at the start and 4 at the end."""
     whole, draft = (run(**graph(gradient=gradient, steps=4)).args[3] for gradient in (WHOLE, DRAFT))
-    assert f"{4 * 3 + 24} plain sampling runs of 4 pictures" in whole
-    assert f"{4 * 3 // 4 + 24} plain sampling runs of 4 pictures" in draft
+    assert f"{4 * 3 + 12} plain sampling runs of 4 pictures" in whole
+    assert f"{4 * 3 // 4 + 12} plain sampling runs of 4 pictures" in draft
 
 
 def test_it_is_the_same_again_and_with_fewer_pictures_at_once_it_is_found_too():
