@@ -8,8 +8,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from ..noise.basis import LOWEST_THIRD
-from ..noise.find_set import Finding
+from ..noise.find_set import BAND, Finding
 from ..noise.optimizers import OPTIMIZERS
 from ..noise.patterns import NoiseSet
 from ..objectives.batch import PICTURES
@@ -105,9 +104,9 @@ class FindNoiseSet(Node):
                 ),
                 io.Combo.Input(
                     "gradient",
-                    options=[WHOLE, DRAFT],
-                    tooltip="whole run: through all steps. first prediction: through what the model foresees at its "
-                    "first step; as many times cheaper as there are steps.",
+                    options=[DRAFT, WHOLE],
+                    tooltip="first prediction: through what the model foresees at its first step. whole run: through "
+                    "all steps; as many times dearer as there are.",
                 ),
                 io.Int.Input(
                     "held_out",
@@ -126,11 +125,11 @@ class FindNoiseSet(Node):
                     round=0.001,
                     advanced=True,
                     tooltip="How much quality the prompts kept out may lose, as a share of the score's usual range. "
-                    "0.02 is 0.004 of CLIP Score.",
+                    "0.05 is 0.01 of CLIP Score.",
                 ),
                 io.Float.Input(
                     "band",
-                    default=round(LOWEST_THIRD, 3),
+                    default=BAND,
                     min=0.01,
                     max=1.0,
                     step=0.01,

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from noise_optimize.noise import NoiseSet, save_set
-from noise_optimize.noise.find_set import Finding, Found, Prompt, find_set
+from noise_optimize.noise.find_set import BAND, Finding, Found, Prompt, find_set
 from noise_optimize.noise.history import named
 from noise_optimize.noise.patterns import NEIGHBOURS
 from noise_optimize.objectives.demo import DemoScore
@@ -181,12 +181,12 @@ if __name__ == "__main__":
     parser.add_argument("--ship", action="store_true")
     parser.add_argument("--seen", type=int, default=5, help="prompts with a gradient in each fold, at most 5")
     parser.add_argument("--patterns", type=int, default=16)
-    parser.add_argument("--band", type=float, default=1 / 3)
-    parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--rate", type=float, default=0.2)
+    parser.add_argument("--band", type=float, default=BAND)
+    parser.add_argument("--iterations", type=int, default=Finding.iterations)
+    parser.add_argument("--rate", type=float, default=Finding.learning_rate)
     parser.add_argument("--gradient", choices=("first", "whole"), default="first")
-    parser.add_argument("--quality", type=float, default=1.0, help="weight of Demo Score beside diversity")
-    parser.add_argument("--loss", type=float, default=0.02)
+    parser.add_argument("--quality", type=float, default=2.0, help="weight of Demo Score beside diversity")
+    parser.add_argument("--loss", type=float, default=Finding.loss)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--teacher", action="store_true", help="measure with another checkpoint, too")
