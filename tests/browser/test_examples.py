@@ -114,3 +114,12 @@ def test_a_wrong_graph_is_told_in_one_sentence_that_is_read_in_the_node(frontend
     frontend.set("Noise Optimize", "iterations", 1)
     assert frontend.run() == "execution_success"
     assert frontend.page.get_by_text(message).count() == 0
+
+
+@pytest.mark.parametrize("name", DEMO)
+def test_an_example_of_the_demo_is_read_at_first_sight(frontend, name):
+    """On a common screen the whole graph is in sight, large enough that the canvas draws its text."""
+    frontend.page.set_viewport_size({"width": 1920, "height": 1080})
+    frontend.open(EXAMPLES[name])
+    assert not frontend.page.evaluate("() => app.canvas.low_quality")
+    assert frontend.overlapping() == []
