@@ -276,8 +276,9 @@ def default(bench: Bench, record: Callable[..., None]) -> None:
 def evaluate(seeds: int, out: Path, only_default: bool = False) -> dict:
     bench, results, began = Bench(seeds), {}, time.perf_counter()
     done = out / "results.json"
-    if only_default:
-        results = json.loads(done.read_text())
+    if done.exists():
+        kept = json.loads(done.read_text())
+        results = kept if only_default else {name: rows for name, rows in kept.items() if name == "price"}
 
     def record(group: str, rows: dict[str, tuple[float, Callable[[], Tensor]]]) -> None:
         """rows: by name, the cost in plain runs and what makes the pictures."""

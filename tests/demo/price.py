@@ -1,9 +1,9 @@
 """What variety costs: ways to a varied set, tried on noise that the tables of evaluate.py do not use.
 
-python tests/demo/price.py [GROUP ...] [--seeds 2] [--out DIR]: prints a table for each group, by default for all, and
-writes DIR/price.json and DIR/price.png (variety against plain sampling runs). The defaults of Noise Optimize were
-chosen by such tables; the numbers in README and model card are from other seeds. Each set is optimised by itself, as
-the node does it, and counted as in evaluate.py.
+python tests/demo/price.py [GROUP ...] [--seeds 2] [--out DIR]: prints a table for each group, by default for all, puts
+them into DIR/results.json and writes DIR/price.png (variety against plain sampling runs). The defaults of Noise
+Optimize were chosen by such tables; the numbers in README and model card are from other seeds. Each set is optimised by
+itself, as the node does it, and counted as in evaluate.py.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def main() -> None:
         }
         evaluate.table((GROUPS[group].__doc__ or group).partition(":")[0], results[group])
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "price.json").write_text(json.dumps(results, indent=1))
+        file = options.out / "results.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"price": results}, indent=1))
         plot(results, options.out / "price.png")
 
 

@@ -28,6 +28,7 @@ HEADINGS = {
 DEFAULT = "large steps, first prediction"  # the group of evaluate.py
 PLAIN = re.compile(r"\d+ iterations")  # its rows that are rendered as usual
 SHORT = ("passes", "vendi", "adherence", "rare")
+TRIED = ("passes", "vendi", "adherence", "distance", "rare")
 DIGITS = {"distance": 3}
 
 Row = dict[str, Any]
@@ -65,6 +66,9 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     return {
         "summary": table(chosen, SHORT),
         "all": table(everything, HEADINGS),
+        "price": table(
+            {f"{group}: {name}": row for group, rows in results["price"].items() for name, row in rows.items()}, TRIED
+        ),
         "objectives": table(results["objectives, each with score, 10 iterations"], HEADINGS),
         "machine": "{prompts} prompts, {sets of four each} sets of four pictures each; ".format(**results["sets"])
         + f"{results['machine']}, {results['seconds'] / 60:.0f} minutes on one thread.\n",
