@@ -64,13 +64,13 @@ class NoiseSetNode(Node):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=1.0,
+                    default=0.5,
                     min=0.0,
                     max=1.0,
                     step=0.05,
                     round=0.001,
-                    tooltip="0: exactly Random Noise of this seed. 1: the set. Less keeps closer to what the model "
-                    "does by itself.",
+                    tooltip="0: exactly Random Noise of this seed. 0.5: different, and on the prompt nearly as often. "
+                    "1: as different as it gets.",
                 ),
                 io.Combo.Input(
                     "pattern",

@@ -2,8 +2,8 @@
 
 python tests/demo/find_sets.py [--folds 0 1 2 3] [--out DIR]: finds a set for each fold as Find Noise Set does, prints a
 table over its strength and writes DIR/sets.json. In fold f, prompts 2f and 2f + 1 are seen by nothing before the table;
-of the other six, --seen have the gradient and the rest choose the iteration. With --ship it finds the set that comes
-with the pack, on six prompts, with two to choose the iteration: the two of its table.
+of the other six, --seen have the gradient and the rest choose the iteration. With --ship the set of the fold is the
+one that comes with the pack: that is fold 1.
 
 Every number is about four neighbours in the order of the set: for each prompt and seed all patterns are drawn, and the
 columns are the mean over all neighbourhoods of four, in brackets the standard error over prompts and seeds. Finding
@@ -127,9 +127,8 @@ def main(options: argparse.Namespace) -> None:
     bench, teacher = Bench(options), models.load("teacher") if options.teacher else None
     together: dict[str, list[dict[str, Tensor]]] = {}
     report = {"options": {name: str(value) for name, value in vars(options).items()}, "folds": {}}
-    ship = [([row for row in range(PROMPTS) if row not in (2, 6)], [2, 6], [2, 6])]
-    folds = {fold: split(fold, options.seen) for fold in options.folds}
-    for fold, (seen, choose, unseen) in enumerate(ship) if options.ship else folds.items():
+    for fold in options.folds:
+        seen, choose, unseen = split(fold, options.seen)
         began = time.perf_counter()
         found = bench.found(seen, choose)
         kept = found.noise_set
@@ -149,10 +148,9 @@ def main(options: argparse.Namespace) -> None:
             "rows": {name: {k: v.tolist() for k, v in columns.items()} for name, columns in rows.items()},
         }  # fmt: skip
         options.out.mkdir(parents=True, exist_ok=True)
+        save_set(options.out / f"set_{fold}.safetensors", kept)
         if options.ship:
             save_set(SHIPPED, replace(kept, settings=kept.settings | {"layout": host_layout()}))
-        else:
-            save_set(options.out / f"set_{fold}.safetensors", kept)
         (options.out / "sets.json").write_text(json.dumps(report, indent=1))
     if len(together[f"strength {STRENGTHS[0]:g}"]) > 1:
         rows = {n: {k: torch.cat([p[k] for p in parts]) for k in parts[0]} for n, parts in together.items()}

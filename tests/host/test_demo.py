@@ -1,6 +1,7 @@
 """The shipped demo, through the host's own loaders and on a reduced set of the evaluation, with margins."""
 
 import sys
+from types import SimpleNamespace
 
 import comfy.samplers
 import comfy.supported_models
@@ -9,11 +10,12 @@ import torch
 from pack import ROOT
 
 from noise_optimize.nodes import demo as nodes
-from noise_optimize.noise import Settings
+from noise_optimize.noise import Settings, load_set
 
 sys.path.append(str(ROOT / "tests" / "demo"))
 import drawings
 import evaluate
+import find_sets
 import judge as judging
 import models
 
@@ -37,7 +39,7 @@ def loaded(model: str):
 
 def test_everything_shipped_fits_in_twelve_megabytes():
     shipped = [*ASSETS.glob("*.safetensors"), judging.PATH]
-    assert len(shipped) == 7
+    assert len(shipped) == 8
     assert sum(file.stat().st_size for file in shipped) <= 12e6
 
 
@@ -96,3 +98,14 @@ def test_optimisation_recovers_variety_and_keeps_the_prompt(bench, student):
     assert made["pairwise"] >= 1.3 * student["pairwise"]
     assert made["vendi"] >= 1.35 * student["vendi"]
     assert made["adherence"] >= student["adherence"] - 0.05
+
+
+def test_the_shipped_set_makes_prompts_differ_that_it_has_never_seen():
+    kept = load_set(find_sets.SHIPPED)
+    unseen = [drawings.PROMPTS.index(name) for name in ("a flower in a pot", "a sailing boat")]
+    assert not {"a flower in a pot", "a sailing boat"} & {*kept.prompts, *kept.unseen}
+    assert kept.settings["layout"] == find_sets.host_layout()
+    bench = find_sets.Bench(SimpleNamespace(draws=1))
+    plain, mixed = (bench.judged(kept, unseen, strength, bench.student) for strength in (0.0, 0.5))
+    assert mixed["vendi"].mean() > plain["vendi"].mean() + 0.4
+    assert mixed["adherence"].mean() > plain["adherence"].mean() - 0.07
