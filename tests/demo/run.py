@@ -2,13 +2,14 @@
 
 python tests/demo/run.py [--prompts 4] [--iterations N] [--out demo.png]. Rows are prompts; the columns are a batch of
 four from ordinary noise, from the noise set that comes with the pack, and from the noise that was optimised. Under each
-is what a judge says of it, and what it cost in plain sampling runs: an iteration counts three, through all steps.
+is what a judge says of it, and what it cost in plain sampling runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ COLUMNS = {"plain": "ordinary noise", "set": "noise set, found once for the mode
 SHOWN = ("a house", "a sailing boat", "a flower in a pot", "a hot-air balloon", "a tree", "a fish", "a cat", "a car")
 SCALE, GAP, LABEL = 2, 6, 22
 SET = {"set": "demo model", "strength": 0.5, "pattern": "by seed"}
+COST = re.compile(r"([\d.]+) plain sampling runs")
 OUTPUTS = ("PreviewImage", "NoiseOptimizeMeasure")
 
 
@@ -49,21 +51,21 @@ class QuickStart:
         self.named["NoiseOptimize"] |= settings
         self.noise = ids["NoiseOptimizePinkNoise"]
         self.graph = {name: part for name, part in graph.items() if part["class_type"] not in OUTPUTS}
+        self.report = [ids["NoiseOptimize"], 4]
         self.saved = {"usual": [ids["VAEDecode"], 0], "optimised": [ids["NoiseOptimize"], 2]}
 
-    @property
-    def runs(self) -> int:
-        """Plain sampling runs that the optimised pictures cost, their rendering included."""
-        return 3 * self.named["NoiseOptimize"]["iterations"] + 1
+    def run(self, prompt: str, seed: int, pictures: tuple[str, ...], noise: Any = None) -> dict[str, Any]:
+        """The pictures, and by "report" what Noise Optimize says.
 
-    def run(self, prompt: str, seed: int, pictures: tuple[str, ...], noise: Any = None) -> dict[str, list[Image.Image]]:
-        """pictures: "usual", "optimised" or both; nothing is computed for the other. noise: the node in its place."""
+        pictures: "usual", "optimised" or both; nothing is computed for the other. noise: the node in its place.
+        """
         self.named["NoiseOptimizeDemoPrompt"]["prompt"] = self.named["NoiseOptimizeDemoScore"]["prompt"] = prompt
         self.named["NoiseOptimizePinkNoise"] |= {"seed": seed, "alpha": 0.0}
         saves = {name: node("SaveImage", images=self.saved[name], filename_prefix=name) for name in pictures}
         other = {self.noise: noise} if noise else {}
-        done = self.server.run(self.graph | other | saves)
-        return {name: done.images(name) for name in pictures}
+        said = {"report": node("PreviewAny", source=self.report)} if "optimised" in pictures else {}
+        done = self.server.run(self.graph | other | saves | said)
+        return {name: done.images(name) for name in pictures} | {name: done.text(name) for name in said}
 
 
 def scores(judge: Tower, images: list[Image.Image], prompt: str) -> str:
@@ -102,7 +104,7 @@ def main(prompts: int, iterations: int | None, seed: int, out: Path) -> None:
         for prompt in SHOWN[:prompts]:
             plain = graph.run(prompt, seed, ("usual", "optimised"))
             with_set = graph.run(prompt, seed, ("usual",), node("NoiseOptimizeSet", seed=seed, **SET))
-            costs = {"plain": 1, "set": 1, "optimised": graph.runs}
+            costs = {"plain": "1", "set": "1", "optimised": COST.search(plain["report"])[1]}
             batches = {"plain": plain["usual"], "set": with_set["usual"], "optimised": plain["optimised"]}
             rows[prompt] = {
                 name: (images, f"{scores(judge, images, prompt)}; plain runs: {costs[name]}")
