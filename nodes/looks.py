@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..noise.bill import FIRST, Bill, Prices, doubtful
+from ..noise.bill import ALWAYS, FIRST, Bill, Prices, doubtful
 from ..noise.history import Result, named
 from ..objectives.batch import Batch, BrokenSamples
 from ..objectives.objective import Objective, Score, total_loss
@@ -65,10 +65,12 @@ class Finished:
 
 
 @torch.no_grad()
-def finish(looks: Looks, objective: Objective, result: Result, noise: Tensor, start: Batch | None) -> Finished:
+def finish(
+    looks: Looks, objective: Objective, result: Result, noise: Tensor, start: Batch | None, compare: str
+) -> Finished:
     """The noise found, rendered; or the start, where that is better as rendered.
 
-    noise: of the start. start: what the loop saw of it; None where it was broken.
+    noise: of the start. start: what the loop saw of it; None where it was broken. compare: IN_DOUBT or ALWAYS.
     """
     if looks.prices.finishes and result.plain:
         return Finished(result, result.batch)
@@ -77,7 +79,7 @@ def finish(looks: Looks, objective: Objective, result: Result, noise: Tensor, st
         return Finished(result, batch)
     scores = scored(objective.bind(start=start), batch)
     first, found = (result.history[i].loss for i in (0, result.best))
-    if result.best and doubtful(first, found, loss_of(scores)):
+    if result.best and (compare == ALWAYS or doubtful(first, found, loss_of(scores))):
         begun = looks.render(noise)
         objective = objective.bind(start=begun)
         scores, before = scored(objective, batch), scored(objective, begun)

@@ -13,7 +13,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..noise.basis import BASES
-from ..noise.bill import AUTOMATIC, LOOKS, look_of
+from ..noise.bill import ALWAYS, AUTOMATIC, IN_DOUBT, LOOKS, look_of
 from ..noise.optimizers import OPTIMIZERS
 from ..noise.recipes import RECIPES, facts_of
 from ..noise.settings import FEWEST, Settings
@@ -219,6 +219,16 @@ class NoiseOptimize(Node):
                     "for large steps, finished picture for the other optimizers. What is found is rendered with all "
                     "steps.",
                 ),
+                io.Combo.Input(
+                    "compare_with_start",
+                    options=[IN_DOUBT, ALWAYS],
+                    default=IN_DOUBT,
+                    advanced=True,
+                    optional=True,
+                    tooltip="When the start is rendered, too, by one plain sampling run more, so that you get it where "
+                    "it scores better. in doubt: where the finished pictures keep less than half of what the first "
+                    "predictions promised. always: to be sure. Looking at the finished picture needs neither.",
+                ),
             ],
             outputs=[
                 io.Noise.Output(display_name="noise", tooltip="The noise found, for any sampler and Save Noise."),
@@ -251,6 +261,7 @@ class NoiseOptimize(Node):
         max_seconds: float = 0.0,
         on_cancel: str = STOP,
         look_at: str = AUTOMATIC,
+        compare_with_start: str = IN_DOUBT,
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = Settings(seconds=max_seconds or math.inf, seed=noise.seed % 2**32, **widgets)
@@ -281,6 +292,7 @@ class NoiseOptimize(Node):
             node_id=cls.hidden.unique_id,
             recipe=recipe,
             look=look_of(settings, look_at if recipe is None else AUTOMATIC),
+            compare=compare_with_start,
         )
         made = list(run.batches())
         before, after, finished = run.scores(made)

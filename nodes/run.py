@@ -14,7 +14,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..noise.bill import FINISHED, LAST, Bill
+from ..noise.bill import FINISHED, IN_DOUBT, LAST, Bill
 from ..noise.history import CANCELLED, Progress, Result, named
 from ..noise.optimize import optimize
 from ..noise.optimizers import OPTIMIZERS
@@ -57,6 +57,7 @@ class Run:
 
     references: pictures to differ from. keep: whether Cancel keeps the best so far and goes on. recipe: whose clip
         goes with the number of pictures that are compared. look: what the loop looks at, as `look_of` gives it.
+        compare: when a result that was found by predictions is compared with its start.
     start: (total, C, ...) the noise that the set starts from, in float32 on the CPU.
     """
 
@@ -74,6 +75,7 @@ class Run:
     node_id: str | None = None
     recipe: Recipe | None = None
     look: str = FINISHED
+    compare: str = IN_DOUBT
     bill: Bill = field(default_factory=Bill, init=False)
     began: float = field(default_factory=time.perf_counter, init=False)
     start: Tensor = field(init=False)
@@ -197,7 +199,7 @@ class Run:
             if places[0] == 0:
                 raise
             result = Result(noise, Batch(), (), 0, str(error))
-        found = finish(looks, objective, result, noise, watch.start if result.history else None)
+        found = finish(looks, objective, result, noise, watch.start if result.history else None, self.compare)
         result, batch = found.result, found.batch
         if batch.pictures is None and self.vae is not None:
             with torch.no_grad():
@@ -211,7 +213,7 @@ class Run:
         look = self.look if settings.iterations else FINISHED
         looks = Looks.at(session, look, gradient_steps, PICTURES in self.objective.needs, self.bill)
         if settings.iterations and not self.bill.spent:
-            runs, most = looks.prices.of_a_run(settings)
+            runs, most = looks.prices.of_a_run(settings, self.compare)
             self.monitor.show([], f"This will cost as much as {self.plain_runs(runs)}, at most {most:.3g}.", 0)
         return looks
 

@@ -15,7 +15,7 @@ from told import Told, spread
 
 from noise_optimize.nodes.monitor import Monitor
 from noise_optimize.nodes.optimize import NoiseOptimize
-from noise_optimize.noise.bill import AUTOMATIC, FINISHED, FIRST, LAST, LOOKS
+from noise_optimize.noise.bill import ALWAYS, AUTOMATIC, FINISHED, FIRST, IN_DOUBT, LAST, LOOKS
 from noise_optimize.noise.optimizers import OPTIMIZERS
 from noise_optimize.objectives.objective import Objective
 
@@ -128,7 +128,11 @@ def test_a_graph_from_before_the_widget_means_what_it_meant_and_a_new_node_looks
         assert before.samples.equal(explicit.samples) and filled.samples.equal(explicit.samples)
         assert before.settings["look_at"] == FINISHED
     fresh = {each.id: each for each in NODE.define_schema().inputs}
-    assert list(fresh)[-1] == "look_at" and fresh["look_at"].optional and fresh["look_at"].default == AUTOMATIC
+    assert (
+        list(fresh)[-2:] == ["look_at", "compare_with_start"]
+        and fresh["look_at"].optional
+        and fresh["look_at"].default == AUTOMATIC
+    )
     defaults = {name: fresh[name].default for name in ("optimizer", "learning_rate", "iterations", "look_at")}
     assert optimise(wires, **defaults)[0].settings["look_at"] == FIRST
     assert not any(fresh[name].optional for name in ("optimizer", "learning_rate", "iterations")), "graphs have them"
@@ -138,8 +142,8 @@ def test_a_saved_workflow_from_before_the_widget_means_what_it_meant():
     """The frontend gives values in their order, and a widget that is not there its default."""
     saved = [2, 0.004, "sgd", 4, "full", 0.1, 0.1, 0, "as set here", 0, "stop the graph", 0.9, 0.333, 0, 8]
     listed = [each for each in NODE.define_schema().inputs if hasattr(each, "default") and each.default is not None]
-    assert [each.id for each in listed[len(saved) :]] == ["look_at"]
-    loaded = dict(zip((each.id for each in listed), [*saved, AUTOMATIC], strict=True))
+    assert [each.id for each in listed[len(saved) :]] == ["look_at", "compare_with_start"]
+    loaded = dict(zip((each.id for each in listed), [*saved, AUTOMATIC, IN_DOUBT], strict=True))
     wires = wired()
     old = {name: loaded[name] for name in loaded if name != "look_at"}
     assert optimise(wires, **loaded)[0].samples.equal(optimise(wires, **old)[0].samples)
@@ -184,6 +188,17 @@ def test_what_may_be_worse_is_compared_with_the_start_as_rendered_and_the_better
     assert noise.samples.equal(wires["noise"].generate_noise(wires["latent_image"])) != kept
     assert json.loads(numbers)[0]["kept"] == (2 if kept else 0)
     assert noise.scores["finished"]["told"] == pytest.approx(found if kept else start, abs=0.01)
+
+
+@pytest.mark.parametrize("start, kept", [(2.5, False), (1.0, True)])
+def test_who_compares_always_never_gets_worse_than_the_start(start, kept, calls, said):
+    wires = probed(wired(), calls)
+    said.clear()
+    asked = told_finished(1.9, 1.9, start)
+    _, latent, *_, report, _ = optimise(wires, asked, compare_with_start=ALWAYS)
+    assert len(calls) == 3 + 2 * STEPS and said[0].startswith("This will cost as much as 3.75 plain sampling runs")
+    assert "as much as 3.75 plain sampling runs" in report and ("so the start is returned" in report) != kept
+    assert latent["samples"].equal(sampled(wires)) != kept
 
 
 def test_finished_pictures_that_break_are_not_returned():
