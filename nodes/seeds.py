@@ -18,7 +18,7 @@ from .node import Node
 from .noise_sets import check_model, set_files_changed, set_names, set_path
 
 AUTO, PINK = "auto", "pink noise"
-ALPHA = 0.2  # of pink noise at strength 1
+ALPHA = 0.3  # of pink noise at strength 1; above it pictures turn patchy
 
 
 class DiverseSeeds(Node):
@@ -46,13 +46,13 @@ class DiverseSeeds(Node):
                 ),
                 io.Float.Input(
                     "strength",
-                    default=1.0,
+                    default=0.5,
                     min=0.0,
                     max=1.0,
                     step=0.05,
                     round=0.001,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="0: exactly the pictures without this node. 1: as different as it gets.",
+                    tooltip="0: exactly the pictures without this node. 1: as different as it gets; some are less well formed.",
                 ),
                 io.Noise.Input(
                     "noise",
@@ -84,7 +84,7 @@ class DiverseSeeds(Node):
         elif set == AUTO:
             source = found_for(model)
         else:
-            source = Spectrum() if set == PINK else load_set(set_path(set))
+            source = Spectrum(alpha=ALPHA) if set == PINK else load_set(set_path(set))
         if isinstance(source, NoiseSet):
             check_model(source, model)
             said = f"{len(source)} patterns{source.whose()}"
@@ -110,7 +110,7 @@ def found_for(model: Any) -> NoiseSet | Spectrum:
     """The first noise set in the list that was found for a network of this layout, else pink noise."""
     wanted = host.layout(model)
     sets = (load_set(set_path(name)) for name in set_names())
-    return next((found for found in sets if found.settings.get("layout") == wanted), Spectrum())
+    return next((found for found in sets if found.settings.get("layout") == wanted), Spectrum(alpha=ALPHA))
 
 
 def remade(source: NoiseSet | Spectrum, strength: float) -> host.Remake:

@@ -28,7 +28,7 @@ from workflow import api
 
 from noise_optimize.objectives.features.demo import Tower
 
-COLUMNS = {"plain": "ordinary noise", "set": "noise set, found once for the model", "optimised": "optimised noise"}
+COLUMNS = {"plain": "ordinary noise", "set": "noise set, found once for the model", "optimised": "optimized noise"}
 SHOWN = ("a house", "a sailing boat", "a flower in a pot", "a hot-air balloon", "a tree", "a fish", "a cat", "a car")
 SCALE, GAP, LABEL = 2, 6, 22
 SET = {"set": "demo model", "strength": 0.5, "pattern": "by seed"}

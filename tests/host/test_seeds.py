@@ -13,7 +13,7 @@ import pytest
 import tiny_models
 import torch
 
-from noise_optimize.nodes import monitor, seeds
+from noise_optimize.nodes import demo, monitor, seeds
 from noise_optimize.nodes.host.models import layout
 from noise_optimize.nodes.host.starts import starts_elsewhere
 from noise_optimize.nodes.latents import FixedNoise, SetNoise
@@ -80,7 +80,7 @@ def test_a_ksampler_starts_as_with_noise_set_bit_for_bit(model: Any, file: Path,
 def test_auto_takes_the_set_that_was_found_for_this_kind_of_network(model: Any, file: Path, said: list[str]) -> None:
     pink = SEEDS.execute(model, "auto", 1.0)[0]
     assert "no set for this model" in said[-1]
-    assert torch.equal(ksampler(pink), advanced(model, PinkNoise.execute(SEED, 0.2, "paper")[0]))
+    assert torch.equal(ksampler(pink), advanced(model, PinkNoise.execute(SEED, seeds.ALPHA, "paper")[0]))
     save_set(file, found(settings={"layout": layout(tiny_models.model("sd15"))}))
     SEEDS.execute(model, "auto", 1.0)
     assert "no set for this model" in said[-1]
@@ -89,6 +89,12 @@ def test_auto_takes_the_set_that_was_found_for_this_kind_of_network(model: Any, 
     taken = SEEDS.execute(model, "auto", 1.0)[0]
     assert said[-1] == "6 patterns"
     assert torch.equal(ksampler(taken), ksampler(SEEDS.execute(model, FILE, 1.0)[0]))
+
+
+@pytest.mark.parametrize("model", demo.MODELS)
+def test_auto_takes_the_shipped_set_for_the_models_of_the_demo(model: str, said: list[str]) -> None:
+    SEEDS.execute(demo.LoadDemo.execute(model)[0], "auto", 0.5)
+    assert said[-1].startswith("16 patterns")
 
 
 def test_finetunes_and_loras_have_the_layout_of_their_model(model: Any) -> None:
