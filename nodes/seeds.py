@@ -52,7 +52,8 @@ class DiverseSeeds(Node):
                     step=0.05,
                     round=0.001,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="0: exactly the pictures without this node. 1: as different as it gets, some less well formed.",
+                    tooltip="0: exactly the pictures without this node. 1: as different as it gets, some less well "
+                    "formed.",
                 ),
                 io.Noise.Input(
                     "noise",
