@@ -73,7 +73,7 @@ def scores(judge: Tower, images: list[Image.Image], prompt: str) -> str:
     pictures = torch.stack([torch.from_numpy(np.array(image)).movedim(-1, 0) for image in images]) / 255
     seen = judging.attributes(judge, pictures)
     right = int((seen[:, judging.WHAT] == drawings.PROMPTS.index(prompt)).sum())
-    return f"Vendi {judging.variety(seen)['vendi']:.2f} of 4, recognised {right} of 4"
+    return f"Vendi {judging.variety(seen)['vendi']:.2f} of 4, recognized {right} of 4"
 
 
 def sheet(rows: dict[str, dict[str, tuple[list[Image.Image], str]]]) -> Image.Image:
