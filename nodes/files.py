@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,11 +146,7 @@ class LoadNoise(Node):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
-        try:
-            stat = located(file).stat()
-        except (ValueError, OSError):
-            return file
-        return f"{file} {stat.st_mtime_ns} {stat.st_size}"
+        return stamp(file, located)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
@@ -170,6 +167,15 @@ def read(path: Path) -> FixedNoise | SetNoise:
     nested = len(kept.samples) > 1
     samples = host.nested(kept.samples) if nested else kept.samples[0]
     return FixedNoise(samples, kept.seed, kept.settings, kept.scores, kept.spectrum, kept.batch_index)
+
+
+def stamp(name: str, place: Callable[[str], Path]) -> str:
+    """What changes when the file at place(name) does."""
+    try:
+        stat = place(name).stat()
+    except (ValueError, OSError):
+        return name
+    return f"{name} {stat.st_mtime_ns} {stat.st_size}"
 
 
 def listed() -> list[str]:

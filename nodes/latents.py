@@ -110,13 +110,16 @@ class SetNoise:
         self.found, self.seed, self.strength, self.pattern = found, seed, strength, pattern
 
     def generate_noise(self, latent: dict[str, Any]) -> Samples:
-        """The noise for a latent of any size, on the CPU in its precision. Sound beside a video stays white."""
+        """The noise for a latent of any size, on the CPU in its precision."""
+        return drawn(latent, self.seed, lambda part, white: self.made(part, white, latent.get("batch_index")))
 
-        def made(number: int, white: Tensor) -> Tensor:
-            index = [int(i) for i in latent.get("batch_index") or range(len(white))]
-            return white if number else self.found.applied(white, self.numbers(index), self.strength)
+    def made(self, part: int, white: Tensor, index: Sequence[int] | None = None) -> Tensor:
+        """White noise of the first part of a latent with patterns in it; sound beside a video stays white.
 
-        return drawn(latent, self.seed, made)
+        index: which pictures of a batch these are; the first ones, where it is not said.
+        """
+        index = [int(i) for i in index or range(len(white))]
+        return white if part else self.found.applied(white, self.numbers(index), self.strength)
 
     def numbers(self, index: Sequence[int]) -> list[int]:
         """The pattern of each picture of a batch."""

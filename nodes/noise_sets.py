@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..noise.set_files import is_set, load_set
 from . import host
 from .checks import shortened
 from .demo import FOLDER
-from .files import SUFFIX, listed, located
+from .files import SUFFIX, listed, located, stamp
 from .latents import BY_SEED, IN_ORDER, SetNoise
 from .networks import own_folders
 from .node import Node
@@ -62,15 +61,9 @@ class NoiseSetNode(Node):
                     tooltip="The seed of the fresh noise, the same as in Random Noise. The next seed takes the next "
                     "pattern, and four in a row differ.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.001,
-                    tooltip="0: exactly Random Noise of this seed. 0.5: different, and on the prompt nearly as often. "
-                    "1: as different as it gets.",
+                strength_input(
+                    "0: exactly Random Noise of this seed. 0.5: different, and on the prompt nearly as often. 1: as "
+                    "different as it gets.",
                 ),
                 io.Combo.Input(
                     "pattern",
@@ -101,16 +94,11 @@ class NoiseSetNode(Node):
 
     @classmethod
     def validate_inputs(cls, set: str | None = None) -> bool | str:
-        try:
-            if set is not None:
-                load_set(set_path(set))
-        except ValueError as error:
-            return str(error)
-        return True
+        return readable(set)
 
     @classmethod
     def fingerprint_inputs(cls, set: str, **_: Any) -> str:
-        return set_files_changed([set])
+        return stamp(set, set_path)
 
     @classmethod
     def execute(
@@ -121,6 +109,23 @@ class NoiseSetNode(Node):
             check_model(found, model)
         which = chosen(found, number) if pattern == CHOSEN else pattern
         return io.NodeOutput(SetNoise(found, seed, strength, which), told(found))
+
+
+def strength_input(tooltip: str, shown: io.NumberDisplay | None = None) -> io.Float.Input:
+    """The widget `strength`. shown: how, where it is not a plain number."""
+    return io.Float.Input(
+        "strength", default=0.5, min=0.0, max=1.0, step=0.05, round=0.001, display_mode=shown, tooltip=tooltip
+    )
+
+
+def readable(name: str | None) -> bool | str:
+    """Whether a set that was chosen can be read, or why not; one that comes by wire is not looked at yet."""
+    try:
+        if name is not None:
+            load_set(set_path(name))
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def check_model(found: NoiseSet, model: Any) -> None:
@@ -167,18 +172,6 @@ def set_names() -> list[str]:
     ]
     saved = [name for name in listed() if is_set(located(name))]
     return [*(name for name, path in SHIPPED.items() if path.exists()), *shared, *saved]
-
-
-def set_files_changed(names: Sequence[str]) -> str:
-    """What changes when one of these files does."""
-    said = []
-    for name in names:
-        try:
-            stat = set_path(name).stat()
-            said.append(f"{name} {stat.st_mtime_ns} {stat.st_size}")
-        except (ValueError, OSError):
-            said.append(name)
-    return "\n".join(said)
 
 
 def set_path(name: str) -> Path:

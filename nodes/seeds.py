@@ -12,10 +12,11 @@ from ..noise.coloured import Spectrum, colour
 from ..noise.patterns import NoiseSet
 from ..noise.set_files import load_set
 from . import host
+from .files import stamp
 from .latents import ColouredNoise, SetNoise
 from .monitor import write
 from .node import Node
-from .noise_sets import check_model, set_files_changed, set_names, set_path
+from .noise_sets import check_model, readable, set_names, set_path, strength_input
 
 AUTO, PINK = "auto", "pink noise"
 ALPHA = 0.3  # of pink noise at strength 1; above it pictures turn patchy
@@ -44,16 +45,9 @@ class DiverseSeeds(Node):
                     tooltip=f"What seeds start from. {AUTO}: the noise set that was found for this kind of model, or "
                     f"{PINK} where there is none. {PINK}: more coarse structure; needs no set, and does less.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    round=0.001,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="0: exactly the pictures without this node. 1: as different as it gets, some less well "
-                    "formed.",
+                strength_input(
+                    "0: exactly the pictures without this node. 1: as different as it gets, some less well formed.",
+                    io.NumberDisplay.slider,
                 ),
                 io.Noise.Input(
                     "noise",
@@ -67,16 +61,12 @@ class DiverseSeeds(Node):
 
     @classmethod
     def validate_inputs(cls, set: str | None = None) -> bool | str:
-        try:
-            if set not in (None, AUTO, PINK):
-                load_set(set_path(set))
-        except ValueError as error:
-            return str(error)
-        return True
+        return True if set in (AUTO, PINK) else readable(set)
 
     @classmethod
     def fingerprint_inputs(cls, set: str, **_: Any) -> str:
-        return set_files_changed(set_names() if set == AUTO else [] if set == PINK else [set])
+        names = set_names() if set == AUTO else [] if set == PINK else [set]
+        return "\n".join(stamp(name, set_path) for name in names)
 
     @classmethod
     def execute(cls, model: Any, set: str, strength: float, noise: Any = None) -> io.NodeOutput:
@@ -120,8 +110,7 @@ def remade(source: NoiseSet | Spectrum, strength: float) -> host.Remake:
     def remake(noise: Tensor, seed: int, part: int) -> Tensor:
         if isinstance(source, Spectrum):
             return colour(noise, replace(source, alpha=source.alpha * strength))
-        numbers = source.numbers(seed, range(len(noise)))
-        return noise if part else source.applied(noise, numbers, strength)
+        return SetNoise(source, seed, strength).made(part, noise)
 
     return remake
 
