@@ -211,7 +211,7 @@ class FindNoiseSet(Node):
             texts,
             conditionings,
             given["cfg"],
-            sampler if isinstance(sampler, host.DifferentiableSampler) else host.DifferentiableSampler(sampler),
+            host.DifferentiableSampler.of(sampler),
             sigmas,
             latent,
             objective,

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..noise.bill import in_words
 from ..noise.evaluation import Generate
 from ..noise.find_set import LOOKS, Finding, Found, Prompt, find_set
 from ..noise.history import named
@@ -110,7 +111,7 @@ class Search:
         return 3 * session.calls(self.draft) / session.calls()
 
     def runs(self, cost: float, patterns: int) -> str:
-        return f"{cost:.0f} plain sampling runs of {patterns} pictures"
+        return in_words(f"{cost:.0f}", patterns)
 
     def watch(self, found: Found) -> None:
         """Shows how the best set so far does on the prompts that are kept out."""

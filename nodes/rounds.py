@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..noise.bill import in_words
 from ..noise.candidates import Scored, joined, scored
 from ..noise.history import named
 from ..noise.schedules import SCHEDULES, Rounds, for_each_place, price
@@ -161,8 +162,7 @@ class Search:
 
     def runs(self, made: int) -> str:
         """The price of so many steps of single candidates, and of the run that makes the result."""
-        count = 1 + made / (self.keep * self.steps)
-        return f"{count:.1f} plain sampling runs of {self.keep} picture{'s'[: self.keep > 1]}"
+        return in_words(f"{1 + made / (self.keep * self.steps):.1f}", self.keep)
 
     def report(self, chosen: list[int], scores: Mapping[str, float]) -> str:
         lines = [

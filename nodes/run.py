@@ -14,7 +14,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..noise.bill import FINISHED, IN_DOUBT, LAST, Bill
+from ..noise.bill import FINISHED, IN_DOUBT, LAST, Bill, in_words
 from ..noise.history import CANCELLED, Progress, Result, named
 from ..noise.optimize import optimize
 from ..noise.optimizers import OPTIMIZERS
@@ -86,8 +86,7 @@ class Run:
         host.refuse_wires(self.guider, self.sigmas)
         self.start = noise_for(self.noise, self.whole(host.latent_image(self.guider, self.latent).shape)).float()
         self.parts_of = host.Whole(self.total)
-        if not isinstance(self.sampler, host.DifferentiableSampler):
-            self.sampler = host.DifferentiableSampler(self.sampler)
+        self.sampler = host.DifferentiableSampler.of(self.sampler)
         if self.look == LAST and not self.sampler.gradient_steps:
             half = math.ceil((len(self.sigmas) - 1) / 2)
             self.sampler = host.DifferentiableSampler(self.sampler, self.sampler.memory, half)
@@ -218,7 +217,7 @@ class Run:
         return looks
 
     def plain_runs(self, runs: float) -> str:
-        return f"{runs:.3g} plain sampling runs of {self.total} picture{'s'[: self.total > 1]}"
+        return in_words(f"{runs:.3g}", self.total)
 
     def cost(self) -> str:
         """What the run did cost."""

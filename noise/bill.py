@@ -66,6 +66,11 @@ class Bill:
         self.spent += pictures * runs
 
 
+def in_words(runs: str, pictures: int) -> str:
+    """A price, for a sentence: so many plain runs of a batch of so many pictures."""
+    return f"{runs} plain sampling runs of {pictures} picture{'s'[: pictures > 1]}"
+
+
 def doubtful(start: float, found: float, finished: float) -> bool:
     """Whether a noise that was found by predictions may be worse than its start once both are rendered.
 

@@ -65,8 +65,7 @@ def run_in_session(
     networks: ModelPatchers to keep loaded beside model and VAE, and modules whose weights the graph will use.
     A DifferentiableSampler brings its own memory and gradient_steps.
     """
-    if not isinstance(sampler, DifferentiableSampler):
-        sampler = DifferentiableSampler(sampler, memory, gradient_steps)
+    sampler = DifferentiableSampler.of(sampler, memory, gradient_steps)
     refuse_wires(guider, sigmas)
     beside = [p for p in (getattr(vae, "patcher", None), *networks) if hasattr(p, "load_device")]
     with torch.inference_mode(False):

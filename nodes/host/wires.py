@@ -168,6 +168,11 @@ class DifferentiableSampler(comfy.samplers.Sampler):
         self.sampler: Any = sampler.sampler if isinstance(sampler, DifferentiableSampler) else sampler
         self.memory, self.gradient_steps = memory, gradient_steps
 
+    @classmethod
+    def of(cls, sampler: Any, memory: str = "auto", gradient_steps: int = 0) -> DifferentiableSampler:
+        """The SAMPLER itself where it has settings of its own, else with these."""
+        return sampler if isinstance(sampler, cls) else cls(sampler, memory, gradient_steps)
+
     def __getattr__(self, name: str) -> Any:
         if name == "sampler":
             raise AttributeError(name)
