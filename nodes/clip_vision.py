@@ -35,7 +35,7 @@ class CLIPVisionFeaturesNode(Node):
                     "crop",
                     default=False,
                     advanced=True,
-                    tooltip="On: cut out the centre square, as CLIP Vision Encode does by default. Off: squeeze all of "
+                    tooltip="On: cut out the center square, as CLIP Vision Encode does by default. Off: squeeze all of "
                     "the picture into the square.",
                 ),
                 io.Int.Input(

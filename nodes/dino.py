@@ -32,7 +32,7 @@ class DINOFeaturesNode(Node):
                     "model",
                     options=list(dino.MODELS),
                     default="DINOv2 ViT-B/14",
-                    tooltip="S is fastest, L sees most. Registers smooth the patch tokens. DINOv3 has a licence of its "
+                    tooltip="S is fastest, L sees most. Registers smooth the patch tokens. DINOv3 has a license of its "
                     "own and is never fetched: put its file into models/noise_optimize.",
                 ),
                 io.Combo.Input(
@@ -77,7 +77,7 @@ class DreamSimFeaturesNode(Node):
             category="noise optimize/features",
             description=(
                 "Sees pictures as people judge their similarity. Needs the package dreamsim (pip install dreamsim), "
-                "which fetches its weights itself. Optimised alone it tends to blur: add Detail Guard."
+                "which fetches its weights itself. Optimized alone it tends to blur: add Detail Guard."
             ),
             search_aliases=["dreamsim", "perceptual similarity"],
             inputs=[

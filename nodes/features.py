@@ -19,7 +19,7 @@ class ColorFeaturesNode(Node):
             node_id="NoiseOptimizeColorFeatures",
             display_name="Color Features",
             category="noise optimize/features",
-            description="Sees which colours a picture has and how much of each, not where. No network, no download.",
+            description="Sees which colors a picture has and how much of each, not where. No network, no download.",
             search_aliases=["color histogram", "colour histogram", "palette", "lab"],
             inputs=[
                 io.Combo.Input(
@@ -55,7 +55,7 @@ class LatentFeaturesNode(Node):
             display_name="Latent Features",
             category="noise optimize/features",
             description=(
-                "Sees the layout and the colours that the latent itself holds. The cheapest features: nothing is "
+                "Sees the layout and the colors that the latent itself holds. The cheapest features: nothing is "
                 "decoded, so no VAE, no network, no download."
             ),
             search_aliases=["latent", "contrastive", "pooled latent", "cheap features"],

@@ -106,7 +106,7 @@ class FindNoiseSet(Node):
                     "gradient",
                     options=[DRAFT, WHOLE],
                     tooltip="first prediction: through what the model foresees at its first step. whole run: through "
-                    "all steps; as many times dearer as there are.",
+                    "all steps, which costs as many times more.",
                 ),
                 io.Int.Input(
                     "held_out",

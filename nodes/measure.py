@@ -33,7 +33,7 @@ class MeasureNode(Node):
             display_name="Measure Images",
             category="noise optimize",
             description=(
-                "Measures any batch of pictures with any objectives, for example with ones that were not optimised. "
+                "Measures any batch of pictures with any objectives, for example with ones that were not optimized. "
                 "With a second batch as before, both are measured and compared."
             ),
             search_aliases=["evaluate", "score images", "metrics", "distance matrix", "compare"],

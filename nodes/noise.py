@@ -33,7 +33,7 @@ class PinkNoise(Node):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The seed of the white noise that is coloured: the same as in Random Noise.",
+                    tooltip="The seed of the white noise that is colored: the same as in Random Noise.",
                 ),
                 io.Float.Input(
                     "alpha",
@@ -77,7 +77,7 @@ class PinkNoise(Node):
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Video: filter along time as well, so that neighbouring frames share their noise.",
+                    tooltip="Video: filter along time as well, so that neighboring frames share their noise.",
                 ),
             ],
             outputs=[io.Noise.Output(tooltip="For any sampler that takes NOISE, and for Noise Optimize.")],

@@ -57,7 +57,7 @@ class NoiseOptimize(Node):
                     "on auto.",
                 ),
                 io.Sigmas.Input("sigmas", tooltip="The steps. Few are enough here; the noise works with more."),
-                io.Latent.Input("latent_image", tooltip="Size and batch; the batch is optimised together."),
+                io.Latent.Input("latent_image", tooltip="Size and batch; the batch is optimized together."),
                 sockets.Objective.Input("objective", tooltip="What to raise: Diversity, Combine Objectives..."),
                 io.Vae.Input("vae", optional=True, tooltip="For pictures, and for objectives that look at pictures."),
                 io.Image.Input(
@@ -184,7 +184,7 @@ class NoiseOptimize(Node):
                     round=0.001,
                     advanced=True,
                     optional=True,
-                    tooltip="For basis low frequency: the share of the frequencies of each side that is optimised.",
+                    tooltip="For basis low frequency: the share of the frequencies of each side that is optimized.",
                 ),
                 io.Float.Input(
                     "whiteness_weight",

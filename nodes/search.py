@@ -69,8 +69,8 @@ class NoiseSearch(Node):
                     default=next(iter(SCHEDULES)),
                     optional=True,
                     tooltip="half way: all candidates run half of the steps, four times those wanted run on. to the "
-                    "end: all run all steps; dearer, hardly better. published: prunes at every step from the first; "
-                    "cheapest, finds less.",
+                    "end: all run all steps; costs most, hardly better. published: prunes at every step from the "
+                    "first; cheapest, finds less.",
                 ),
             ],
             outputs=[

@@ -89,7 +89,7 @@ def make_basis(
     if name not in BASES:
         raise ValueError(f"basis is {name!r}; choose one of {', '.join(BASES)}.")
     if not 0 < band <= 1:
-        raise ValueError(f"band is {band}; set the share of frequencies to optimise, above 0 and at most 1.")
+        raise ValueError(f"band is {band}; set the share of frequencies to optimize, above 0 and at most 1.")
     if free is not None:
         free = (free != 0).to(start).expand_as(start)
     if name == "full" and most is None:

@@ -132,7 +132,7 @@ SAMPLING = (
         says="multigpu",
         where="comfy.sampler_helpers.preprocess_multigpu_conds",
     ),
-    Symbol("comfy.conds.CONDConstant", "recognised by its name: what is never repeated along the batch"),
+    Symbol("comfy.conds.CONDConstant", "recognized by its name: what is never repeated along the batch"),
     Symbol(
         "comfy.patcher_extension.WrappersMP",
         "the kinds of wrappers that are set or looked for",

@@ -35,7 +35,7 @@ class ColourFeatures(Features):
 
     def __post_init__(self) -> None:
         if self.space not in RANGES:
-            raise ValueError(f"Color Features: no colour space {self.space!r}; choose {' or '.join(RANGES)}.")
+            raise ValueError(f"Color Features: no color space {self.space!r}; choose {' or '.join(RANGES)}.")
         if not 2 <= self.bins <= 32:
             raise ValueError(f"Color Features: bins is {self.bins}; set 2 to 32.")
         object.__setattr__(self, "name", f"Color Features ({self.space})")

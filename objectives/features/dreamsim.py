@@ -47,7 +47,7 @@ def load_dreamsim(model: str, folder: str | Path) -> nn.Module:
         except OSError as error:
             raise FileNotFoundError(
                 f"The weights of DreamSim {model} are missing, and they could not be fetched ({type(error).__name__}): "
-                f"unpack its checkpoint zip into {folder}; licence MIT, source the releases of ssundaram21/dreamsim."
+                f"unpack its checkpoint zip into {folder}; license MIT, source the releases of ssundaram21/dreamsim."
             ) from error
         finally:
             torch.hub.set_dir(hub)  # dreamsim moves it

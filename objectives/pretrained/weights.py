@@ -58,7 +58,7 @@ def locate(weights: Weights, folders: Sequence[str | Path] = (), progress: Progr
     """
     if (path := find(weights, folders)) is not None:
         return path
-    reason = "their licence has to be accepted first"
+    reason = "their license has to be accepted first"
     if not weights.gated:
         logging.info("Noise Optimize fetches %s (%s) from %s.", weights.title, weights.licence, weights.source)
         try:
@@ -68,7 +68,7 @@ def locate(weights: Weights, folders: Sequence[str | Path] = (), progress: Progr
             reason = f"they could not be fetched ({type(error).__name__})"
     raise FileNotFoundError(
         f"The weights of {weights.title} are missing, and {reason}: put {weights.stem}.safetensors (or .pth) into "
-        f"{folders[0] if folders else 'a model folder'}; licence {weights.licence}, source {weights.source}."
+        f"{folders[0] if folders else 'a model folder'}; license {weights.licence}, source {weights.source}."
     )
 
 

@@ -77,5 +77,5 @@ def test_missing_weights_are_named_with_folder_licence_and_source(package: list,
         raise ConnectionError
 
     monkeypatch.setattr(sys.modules["dreamsim"], "dreamsim", offline)
-    with pytest.raises(FileNotFoundError, match=f"into {tmp_path}; licence MIT, source .*ssundaram21/dreamsim"):
+    with pytest.raises(FileNotFoundError, match=f"into {tmp_path}; license MIT, source .*ssundaram21/dreamsim"):
         load_dreamsim("ensemble", tmp_path)

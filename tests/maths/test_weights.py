@@ -77,7 +77,7 @@ def test_weights_whose_licence_has_to_be_accepted_are_never_fetched(
 ) -> None:
     fetched = []
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **_: fetched.append(args))
-    with pytest.raises(FileNotFoundError, match="licence has to be accepted"):
+    with pytest.raises(FileNotFoundError, match="license has to be accepted"):
         locate(Weights("Gated", "gated", "its own", "owner/gated", gated=True), [tmp_path])
     assert not fetched
 
