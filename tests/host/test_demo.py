@@ -47,7 +47,7 @@ def test_everything_shipped_fits_in_twelve_megabytes():
 def test_the_hosts_own_loader_and_sampler_give_what_plain_torch_gives(model, steps):
     patcher, vae, _ = loaded(model)
     assert isinstance(patcher.model.model_config, comfy.supported_models.FluxSchnell)
-    (conditioning,) = nodes.DemoPrompt.execute(nodes.PROMPTS[3]).result
+    conditioning, _ = nodes.DemoPrompt.execute(nodes.PROMPTS[3]).result
     noise = evaluate.white(0)
     sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), "simple", steps)
     assert torch.allclose(sigmas, torch.linspace(1, 0, steps + 1), atol=2e-3)
@@ -70,6 +70,15 @@ def test_the_vae_gives_a_drawing_back():
     assert latents.shape == (8, 16, 8, 8)
     error = (vae.decode(latents).movedim(-1, 1) - pictures).square().mean()
     assert -10 * error.log10() > 23
+
+
+def test_the_prompt_set_in_demo_prompt_reaches_demo_score_by_a_wire():
+    """So that it is set once in a graph."""
+    _, prompt = nodes.DemoPrompt.execute(nodes.PROMPTS[3]).result
+    (wired,) = nodes.DemoScoreNode.execute(nodes.PROMPTS[0], 1.0, {"target": "none"}, prompt).result
+    assert wired.prompt == 3
+    with pytest.raises(ValueError, match="text is 'a dog', which the demo model cannot draw"):
+        nodes.DemoScoreNode.execute(nodes.PROMPTS[0], 1.0, {"target": "none"}, "a dog")
 
 
 def test_the_prompts_of_the_node_are_those_of_the_drawings():

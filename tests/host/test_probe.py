@@ -162,7 +162,7 @@ def test_quantised_models_are_not_accused(name, stored, found):
 @pytest.mark.parametrize("model", demo.MODELS)
 def test_the_demo_is_not_accused(model, found):
     patcher, vae, _ = demo.LoadDemo.execute(model).result
-    (prompt,) = demo.DemoPrompt.execute(demo.PROMPTS[3]).result
+    prompt, _ = demo.DemoPrompt.execute(demo.PROMPTS[3]).result
     latent = {"samples": torch.zeros(2, 16, 8, 8)}
     gradient(gradients.guider(patcher, prompt), latent, decode=True, vae=vae)
     assert len(found) == 3 and all(one.right for one in found)
