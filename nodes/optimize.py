@@ -21,6 +21,7 @@ from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, sockets
 from .files import described
+from .keeping import Kept, keep_inputs, write
 from .latents import FixedNoise, SetNoise, batch_size, filled
 from .measure import to_pictures
 from .node import Node
@@ -229,6 +230,7 @@ class NoiseOptimize(Node):
                     "it scores better. in doubt: where the finished pictures keep less than half of what the first "
                     "predictions promised. always: to be sure. Looking at the finished picture needs neither.",
                 ),
+                *keep_inputs(),
             ],
             outputs=[
                 io.Noise.Output(display_name="noise", tooltip="The noise found, for any sampler and Save Noise."),
@@ -243,6 +245,7 @@ class NoiseOptimize(Node):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -262,6 +265,8 @@ class NoiseOptimize(Node):
         on_cancel: str = STOP,
         look_at: str = AUTOMATIC,
         compare_with_start: str = IN_DOUBT,
+        keep: str = "",
+        kept_from: str = "",
         **widgets: Any,
     ) -> io.NodeOutput:
         settings = Settings(seconds=max_seconds or math.inf, seed=noise.seed % 2**32, **widgets)
@@ -293,6 +298,7 @@ class NoiseOptimize(Node):
             recipe=recipe,
             look=look_of(settings, look_at if recipe is None else AUTOMATIC),
             compare=compare_with_start,
+            kept=Kept.of(keep, kept_from, total),
         )
         made = list(run.batches())
         before, after, finished = run.scores(made)
@@ -300,7 +306,7 @@ class NoiseOptimize(Node):
         latent = filled(run.whole(latents.shape), latents)
         found = FixedNoise(
             torch.cat([part.result.noise for part in made]).cpu(),
-            noise.seed,
+            run.seed,
             {"preset": preset, "look_at": run.look}
             | {name: value for name, value in asdict(settings).items() if value != math.inf},
             {"before": before, "after": after} | ({"finished": finished} if finished else {}),
@@ -308,7 +314,7 @@ class NoiseOptimize(Node):
             latent.get("batch_index"),
         )
         parts = [(part.places, part.result) for part in made]
-        words = "\n".join([history.report(parts, before, after, finished), run.cost()])
+        words = "\n".join([history.report(parts, before, after, finished), *run.kept.words, run.cost()])
         if recipe is not None:
             facts = facts_of(start_of(noise), len(sigmas) - 1, run.at_once, total, run.start.shape[1:])
             compared = total + (0 if references is None else len(references))
@@ -316,6 +322,7 @@ class NoiseOptimize(Node):
             words = "\n".join([words, f"Preset {preset} ({recipe.source}):", *(f"- {line}." for line in otherwise)])
         panels = {name: leaf.role.panel for name, leaf in zip(after, objective.leaves(), strict=True)}
         shown = ui.PreviewText(words).as_dict()
+        shown["kept"] = [run.kept.shown(write(found))]
         images: Any = ExecutionBlocker(NO_VAE)
         if vae is not None:
             images = torch.cat([part.batch.get(PICTURES) for part in made]).movedim(1, -1).cpu()

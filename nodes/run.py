@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.model_management
 import torch
@@ -24,10 +24,14 @@ from ..noise.settings import Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
 from . import host
+from .keeping import Kept
 from .latents import noise_for
 from .looks import Looks, finish, scored
 from .monitor import Monitor, to_pil
 from .networks import patchers
+
+T = TypeVar("T")
+ALL_KEPT = "all of them are kept"
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Run:
 
     references: pictures to differ from. keep: whether Cancel keeps the best so far and goes on. recipe: whose clip
         goes with the number of pictures that are compared. look: what the loop looks at, as `look_of` gives it.
-        compare: when a result that was found by predictions is compared with its start.
+        compare: when a result that was found by predictions is compared with its start. kept: pictures that stay.
     start: (total, C, ...) the noise that the set starts from, in float32 on the CPU.
     """
 
@@ -76,7 +80,9 @@ class Run:
     recipe: Recipe | None = None
     look: str = FINISHED
     compare: str = IN_DOUBT
+    kept: Kept = field(default_factory=Kept)
     bill: Bill = field(default_factory=Bill, init=False)
+    announced: bool = field(default=False, init=False)
     began: float = field(default_factory=time.perf_counter, init=False)
     start: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
@@ -84,7 +90,8 @@ class Run:
 
     def __post_init__(self) -> None:
         host.refuse_wires(self.guider, self.sigmas)
-        self.start = noise_for(self.noise, self.whole(host.latent_image(self.guider, self.latent).shape)).float()
+        drawn = noise_for(self.noise, self.whole(host.latent_image(self.guider, self.latent).shape))
+        self.start = self.kept.start(drawn.float())
         self.parts_of = host.Whole(self.total)
         self.sampler = host.DifferentiableSampler.of(self.sampler)
         if self.look == LAST and not self.sampler.gradient_steps:
@@ -96,6 +103,11 @@ class Run:
     @property
     def at_once(self) -> int:
         return min(self.total, len(self.latent["samples"]))
+
+    @property
+    def seed(self) -> int:
+        """What the noise that a sampler injects is drawn from."""
+        return self.kept.seed(self.noise.seed)
 
     @property
     def several(self) -> bool:
@@ -114,11 +126,19 @@ class Run:
     def batches(self) -> Iterator[Made]:
         """The set, batch by batch. Once the run was cancelled, what is left of it is only sampled."""
         settings, others = self.settings, [] if self.references is None else [self.references]
+        ahead = self.kept_ahead() if settings.iterations else {}
         for places in turns(self.total, self.at_once):
+            ahead.pop(places[0], None)
+            different_from = [*others, *ahead.values()]
             if self.recipe is not None:
-                compared = len(places) + sum(map(len, others))
+                compared = len(places) + sum(map(len, different_from))
                 settings = replace(settings, clip=self.recipe.clip(self.objective, compared))
-            made = self.made(places, others, settings, self.sampler)
+            stays = set(places) <= set(self.kept.places)
+            made = self.made(
+                places, different_from, replace(settings, iterations=0) if stays else settings, self.sampler
+            )
+            if stays and made.sound:
+                made = replace(made, result=replace(made.result, stopped=ALL_KEPT))
             others = [*others, made.batch] if made.sound else others
             if made.result.stopped == CANCELLED:
                 settings = replace(settings, iterations=0)
@@ -126,21 +146,41 @@ class Run:
                 self.monitor.finish(to_pil(made.batch.pictures))
             yield made
 
+    def kept_ahead(self) -> dict[int, Batch]:
+        """What is kept of each batch but the first, sampled, by the first place of that batch: the batches before it
+        are made to differ from that, too."""
+
+        @torch.no_grad()
+        def rendered(session: host.Session) -> Batch:
+            looks = Looks.at(session, FINISHED, 0, PICTURES in self.objective.needs, self.bill)
+            return looks.render(self.start[stay].to(session.device))
+
+        ahead = {}
+        for places in list(turns(self.total, self.at_once))[1:]:
+            if stay := [place for place in places if place in self.kept.places]:
+                batch = self.in_session(stay, self.sampler, rendered)
+                ahead |= {} if batch.broken().any() else {places[0]: batch}
+        return ahead
+
+    def in_session(self, places: list[int], sampler: Any, body: Callable[[host.Session], T]) -> T:
+        """body(session) of the pictures at these places."""
+        return host.run_in_session(
+            self.guider,
+            sampler,
+            self.sigmas,
+            self.latent,
+            body,
+            vae=self.vae,
+            seed=self.seed,
+            members=(places, self.parts_of) if self.several else None,
+            networks=patchers(self.objective.networks),
+        )
+
     def made(self, places: list[int], others: list[Batch], settings: Settings, sampler: Any) -> Made:
         """The pictures at these places, made to differ from `others` too; where memory `auto` runs out, with low."""
         gradient = settings.iterations > 0 and OPTIMIZERS[settings.optimizer].update is not None
         try:
-            return host.run_in_session(
-                self.guider,
-                sampler,
-                self.sigmas,
-                self.latent,
-                partial(self.optimized, places, others, settings, sampler),
-                vae=self.vae,
-                seed=self.noise.seed,
-                members=(places, self.parts_of) if self.several else None,
-                networks=patchers(self.objective.networks),
-            )
+            return self.in_session(places, sampler, partial(self.optimized, places, others, settings, sampler))
         except RuntimeError as error:
             if not comfy.model_management.is_oom(error):
                 raise
@@ -184,7 +224,7 @@ class Run:
         watch = Watch(self, session, places)
         noise = self.start[places].to(session.device).clone()
         try:
-            result = optimize(looks, objective, noise, settings, watch, session.mask)
+            result = optimize(looks, objective, noise, settings, watch, self.kept.free(places, session.mask, noise))
         except comfy.model_management.InterruptProcessingException:
             if watch.last is None or not self.keep:
                 raise
@@ -211,10 +251,19 @@ class Run:
         """How the loop looks, on the bill of the whole run; before the first look it is said what that will cost."""
         look = self.look if settings.iterations else FINISHED
         looks = Looks.at(session, look, gradient_steps, PICTURES in self.objective.needs, self.bill)
-        if settings.iterations and not self.bill.spent:
-            runs, most = looks.prices.of_a_run(settings, self.compare)
+        if settings.iterations and not self.announced:
+            self.announced = True
+            runs, most = map(self.of_the_set, looks.prices.of_a_run(settings, self.compare))
             self.monitor.show([], f"This will cost as much as {self.plain_runs(runs)}, at most {most:.3g}.", 0)
         return looks
+
+    def of_the_set(self, runs: float) -> float:
+        """The price of the set where that of a batch is so many plain runs: one whose pictures are all kept is sampled
+        once, and what is kept of later batches once more."""
+        batches = list(turns(self.total, self.at_once))
+        stay = [set(places) & set(self.kept.places) for places in batches]
+        once = sum(len(places) for places, kept in zip(batches, stay, strict=True) if len(kept) == len(places))
+        return (runs * (self.total - once) + once + sum(map(len, stay[1:]))) / self.total
 
     def plain_runs(self, runs: float) -> str:
         return in_words(f"{runs:.3g}", self.total)

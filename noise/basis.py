@@ -72,6 +72,11 @@ class Basis:
             return self.start.new_full((len(self.start),), self.start[0].numel())
         return self.free.flatten(1).sum(dim=1)
 
+    @property
+    def moves(self) -> Tensor:
+        """(B,) the samples of which anything may move."""
+        return self.d > 0
+
     def radius(self, noise: Tensor) -> Tensor:
         """(B,) the norm of what may move, as a share of the likeliest, sqrt(d - 1): the mode of chi_d."""
         return norms(self.freed(noise)) / (self.d - 1).clamp(min=1).sqrt()

@@ -22,18 +22,18 @@ def evolve(evaluate: Evaluator, history: History, basis: Basis, settings: Settin
 
     A candidate with NaN or infinity, or with a picture that is to be put back, counts as the worst.
     """
-    still = torch.zeros_like(basis.analyse(basis.start))
+    still, moves = torch.zeros_like(basis.analyse(basis.start)), basis.moves
     best = evaluate(basis.noise(still), gradient=False)
     if why := history.enter(best):
         return why
     prior = Prior(basis, settings.prior_weight, settings.reach)
-    sigma = settings.reach * math.sqrt(float(basis.d.mean()) / still[0].numel())
-    evolution = Evolution(still.shape, sigma, settings.population, settings.seed)
+    sigma = settings.reach * math.sqrt(float(basis.d[moves].mean()) / still[0].numel())
+    evolution = Evolution(still[moves].shape, sigma, settings.population, settings.seed)
     failures = 0
     while True:
         losses: list[float] = []
         for candidate in evolution.ask(still):
-            seen = evaluate(basis.noise(prior(candidate)), gradient=False)
+            seen = evaluate(basis.noise(prior(still.index_put((moves,), candidate))), gradient=False)
             usable = math.isfinite(seen.loss) and not (seen.failed | seen.fell).any()
             losses.append(seen.loss if usable else math.inf)
             if losses[-1] <= min(losses):

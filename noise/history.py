@@ -24,9 +24,9 @@ CANCELLED = "it was cancelled"
 class Step:
     """One iteration, as measured before its step. Iteration 0 is the start.
 
-    scores: every score, averaged over the pictures. radius: of what may move, as a share of the likeliest, the mean of
-    the samples. gradient_norm: loss per radius, the mean of the samples that did not fail; NaN without a gradient.
-    change: share of the change since the start in the low, mid and high third of the spectrum.
+    scores: every score, averaged over the pictures. Of the samples that may move, the mean: radius, of what moves of
+    them, as a share of the likeliest; gradient_norm, loss per radius, without those that failed; change since the
+    start, its share in the low, mid and high third of the spectrum. NaN where there are none, or no gradient.
     put_back: samples whose quality fell. failed: samples that met NaN or infinity.
     """
 
@@ -82,21 +82,22 @@ class History:
     @property
     def more(self) -> bool:
         """Whether the iteration to come is followed by another, which takes a gradient."""
-        return len(self.steps) < self.settings.iterations
+        return len(self.steps) < self.settings.iterations and bool(self.basis.moves.any())
 
     def enter(self, seen: Evaluation, note: str = "") -> str:
         """Enters an evaluation; returns why to stop here, or an empty string."""
         now, slope = time.perf_counter(), math.nan
-        if seen.gradient is not None and not seen.failed.all():
-            slope = float((norms(seen.gradient) * self.basis.d.sqrt())[~seen.failed].mean())
+        moved = self.basis.moves
+        if seen.gradient is not None and (moved & ~seen.failed).any():
+            slope = float((norms(seen.gradient) * self.basis.d.sqrt())[moved & ~seen.failed].mean())
         step = Step(
             iteration=len(self.steps),
             scores=named(seen.scores),
             loss=seen.loss,
-            radius=float(self.basis.radius(seen.noise).mean()),
+            radius=float(self.basis.radius(seen.noise)[moved].mean()),
             gradient_norm=slope,
             seconds=now - self.lap,
-            change=tuple(band_change(self.basis.start, seen.noise).mean(0).tolist()),
+            change=tuple(band_change(self.basis.start, seen.noise)[moved].mean(0).tolist()),
             put_back=tuple(seen.fell.nonzero().flatten().tolist()),
             failed=tuple(seen.failed.nonzero().flatten().tolist()),
             note=note,
@@ -115,6 +116,8 @@ class History:
         if reached and seen.sound and seen.loss <= self.steps[0].loss:
             self.best = self.steps[-1].iteration, seen
             return "the targets were reached" if len(wanted) > 1 else "the diversity target was reached"
+        if self.settings.iterations and not self.basis.moves.any():
+            return "nothing may move"
         if len(self.steps) > self.settings.iterations:
             return (
                 f"all {self.settings.iterations} iterations were made" if len(self.steps) > 1 else "none was asked for"

@@ -37,7 +37,8 @@ def optimize(
 
     generate: noise (B, C, ...) -> Batch, differentiable unless the optimiser is CMA-ES. noise: float32 or float64.
     on_step: called after each evaluation; what it raises ends the run, and the last progress it saw holds the result.
-    free: broadcasts to noise; 0 where a mask holds the picture, and so the noise. None: all of it may move.
+    free: broadcasts to noise; 0 where a mask holds the picture, and so the noise, and for the samples that are kept as
+    they are, which the others still see. None: all of it may move.
     With 0 iterations the start is sampled and scored once. Raises BrokenSamples where the start itself is broken.
     """
     if not noise.isfinite().all():
@@ -75,7 +76,7 @@ def descend(
         again = failed | fell if settles else failed
         fell = fell & ~again
         length = only(again, length / 2, length)
-        if (failures >= PATIENCE).all():
+        if ((failures >= PATIENCE) | ~basis.moves).all():
             return f"NaN or infinity came {PATIENCE} times in a row"
         good = only(again | fell, good, change)
         u = only(again, u, clipped(basis.analyse(seen.gradient), basis.d, settings.clip))

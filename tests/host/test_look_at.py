@@ -129,7 +129,7 @@ def test_a_graph_from_before_the_widget_means_what_it_meant_and_a_new_node_looks
         assert before.settings["look_at"] == FINISHED
     fresh = {each.id: each for each in NODE.define_schema().inputs}
     assert (
-        list(fresh)[-2:] == ["look_at", "compare_with_start"]
+        list(fresh)[-4:] == ["look_at", "compare_with_start", "keep", "kept_from"]
         and fresh["look_at"].optional
         and fresh["look_at"].default == AUTOMATIC
     )
@@ -142,8 +142,8 @@ def test_a_saved_workflow_from_before_the_widget_means_what_it_meant():
     """The frontend gives values in their order, and a widget that is not there its default."""
     saved = [2, 0.004, "sgd", 4, "full", 0.1, 0.1, 0, "as set here", 0, "stop the graph", 0.9, 0.333, 0, 8]
     listed = [each for each in NODE.define_schema().inputs if hasattr(each, "default") and each.default is not None]
-    assert [each.id for each in listed[len(saved) :]] == ["look_at", "compare_with_start"]
-    loaded = dict(zip((each.id for each in listed), [*saved, AUTOMATIC, IN_DOUBT], strict=True))
+    assert [each.id for each in listed[len(saved) :]] == ["look_at", "compare_with_start", "keep", "kept_from"]
+    loaded = dict(zip((each.id for each in listed), [*saved, AUTOMATIC, IN_DOUBT, "", ""], strict=True))
     wires = wired()
     old = {name: loaded[name] for name in loaded if name != "look_at"}
     assert optimise(wires, **loaded)[0].samples.equal(optimise(wires, **old)[0].samples)
