@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,10 +57,29 @@ def test_the_registry_finds_everything_it_asks_for():
     assert comfy["PublisherId"] and comfy["DisplayName"] == "Noise Optimize" and comfy["requires-comfyui"]
 
 
-def test_the_icon_is_in_the_repository_and_within_the_registrys_size():
-    icon = PROJECT["tool"]["comfy"]["Icon"].split("/main/")[1]
-    width, height = Image.open(ROOT / icon).size
-    assert width <= 400 and height <= 400
+def picture(key: str) -> tuple[int, int]:
+    """Width and height of a picture of the registry, which lies in the repository."""
+    return Image.open(ROOT / PROJECT["tool"]["comfy"][key].split("/main/")[1]).size
+
+
+def test_icon_and_banner_have_the_registrys_size_and_shape():
+    width, height = picture("Icon")
+    assert width == height <= 400
+    width, height = picture("Banner")
+    assert width * 9 == height * 21
+
+
+def test_the_archive_of_the_registry_is_small_and_holds_what_the_pack_needs():
+    """It has what git tracks and .comfyignore does not name; the registry takes at most 20 MB."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S607
+    files = [name for name in tracked.decode().split("\0") if name]
+    ignored = tuple(line[1:] for line in (ROOT / ".comfyignore").read_text(encoding="utf-8").split())
+    packed = {name for name in files if not name.startswith(ignored)}
+    assert sum((ROOT / name).stat().st_size for name in packed) < 20e6
+    folders = {name.partition("/")[0] for name in packed if "/" in name}
+    assert folders >= {"assets", "docs", "example_workflows", "locales", "nodes", "noise", "objectives", "web"}
+    assert not folders & {"tests", ".ci", ".github"}
+    assert all(any(name.startswith(each) for name in files) for each in ignored), "a line that ignores nothing"
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=name)
