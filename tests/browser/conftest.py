@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import chromium
 import pytest
 from comfy_server import Server
-from frontend import Frontend
+from frontend import CLASSIC, Frontend
 from playwright.sync_api import Browser, sync_playwright
 
 # No sandbox, since CI runs as root; nothing that calls home.
@@ -27,8 +27,14 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def frontend(server: Server, browser: Browser) -> Iterator[Frontend]:
+def renderer() -> str:
+    """What draws the nodes; a test that is to hold in both is parametrised by RENDERERS."""
+    return CLASSIC
+
+
+@pytest.fixture
+def frontend(server: Server, browser: Browser, renderer: str) -> Iterator[Frontend]:
     """An empty canvas of a freshly opened frontend."""
     page = browser.new_page(viewport={"width": 1600, "height": 950})
-    yield Frontend(page, server.url)
+    yield Frontend(page, server.url, renderer)
     page.close()

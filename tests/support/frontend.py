@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Locator, Page
 
 NODE = "const node = title => app.graph._nodes.find(node => node.title === title);"
+IMAGES = f"""{NODE} const images = title => LiteGraph.vueNodesMode
+    ? [...document.querySelectorAll(`[data-node-id="${{node(title).id}}"] img`)]
+    : node(title).imgs ?? [];"""
 SECONDS = 1000  # Playwright counts in milliseconds
+CLASSIC, NODES_2 = RENDERERS = ("classic", "Nodes 2.0")  # the canvas, and Vue components over it
 
 
 class Frontend:
     """One page of the frontend. errors: what the browser's console reported as an error, and what nobody caught."""
 
-    def __init__(self, page: Page, url: str) -> None:
+    def __init__(self, page: Page, url: str, renderer: str = CLASSIC) -> None:
         self.page, self.errors, self.finished = page, [], 0
         page.on("console", self._listen)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.request.post(f"{url}/api/settings/Comfy.TutorialCompleted", data="true")  # no template browser on top
+        page.request.post(f"{url}/api/settings/Comfy.VueNodes.Enabled", data=json.dumps(renderer == NODES_2))
         page.goto(url)
         page.wait_for_function("window.app?.graph && window.app.vueAppReady", timeout=120 * SECONDS)
         page.evaluate(
@@ -115,11 +122,15 @@ class Frontend:
         self.page.get_by_text(entry).first.click()
         self.page.wait_for_timeout(500)
 
-    def undo(self) -> None:
+    def undo(self, key: str = "Control+z") -> None:
         """Press Ctrl+Z over the canvas."""
         self.page.evaluate("() => { app.canvas.deselectAll(); app.canvas.canvas.focus() }")
-        self.page.keyboard.press("Control+z")
+        self.page.keyboard.press(key)
         self.page.wait_for_timeout(1000)
+
+    def redo(self) -> None:
+        """Press Ctrl+Y over the canvas."""
+        self.undo("Control+y")
 
     def widgets(self, title: str) -> list[str]:
         """The names of the widgets that a node shows."""
@@ -148,14 +159,13 @@ class Frontend:
 
     def pictures(self, title: str) -> int:
         """How many pictures a node shows, as soon as it shows any."""
-        count = f"title => {{ {NODE} return node(title).imgs?.length ?? 0 }}"
-        self.page.wait_for_function(count, arg=title)
-        return self.page.evaluate(count, title)
+        return len(self.shown(title))
 
-    def shown(self, title: str) -> list[str]:
-        """The addresses of the pictures that a node shows."""
-        self.pictures(title)
-        return self.page.evaluate(f"title => {{ {NODE} return node(title).imgs.map(each => each.src) }}", title)
+    def shown(self, title: str, after: Sequence[str] = ()) -> list[str]:
+        """The addresses of the pictures that a node shows, as soon as it shows others than those of before."""
+        new = "([title, after]) => images(title).some(image => !after.includes(image.src))"
+        self.page.wait_for_function(f"given => {{ {IMAGES} return ({new})(given) }}", arg=[title, list(after)])
+        return self.page.evaluate(f"title => {{ {IMAGES} return images(title).map(image => image.src) }}", title)
 
     def look_at(self, title: str) -> None:
         """Bring a node into the middle of the window, large enough to read."""
