@@ -22,14 +22,6 @@ NOTHING = "(nothing)"  # the last row of the table: the empty prompt
 DRAWN = "(the prompt that is drawn)"
 
 
-def drawable(prompt: str, text: str | None, other: str) -> str:
-    """The prompt chosen, or `text` from a wire in its place; `other` is allowed beside the demo's prompts."""
-    prompt = prompt if text is None else text.strip()
-    if prompt not in (*PROMPTS, other):
-        raise ValueError(f"text is {shortened(prompt)}, which the demo model cannot draw; give it one of {PROMPTS}.")
-    return prompt
-
-
 class LoadDemo(Node):
     """The shipped model, through the host's own loaders."""
 
@@ -90,13 +82,17 @@ class DemoPrompt(Node):
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning", tooltip="For a guider or sampler."),
-                io.String.Output(display_name="prompt", tooltip="What is drawn, for text of Demo Score."),
+                io.Combo.Output(display_name="prompt", tooltip="What is drawn, for prompt of Demo Score."),
             ],
         )
 
     @classmethod
     def execute(cls, prompt: str, text: str | None = None) -> io.NodeOutput:
-        prompt = drawable(prompt, text, NOTHING)
+        prompt = prompt if text is None else text.strip()
+        if prompt not in (*PROMPTS, NOTHING):
+            raise ValueError(
+                f"text is {shortened(prompt)}, which the demo model cannot draw; give it one of {PROMPTS}."
+            )
         table = comfy.utils.load_torch_file(str(FOLDER / "prompts.safetensors"))
         row = (
             slice(len(PROMPTS), None) if prompt == NOTHING else slice(PROMPTS.index(prompt), PROMPTS.index(prompt) + 1)
@@ -126,19 +122,12 @@ class DemoScoreNode(Node):
                 ),
                 weight_input(),
                 target_input(0.9, 0.0, 1.0, "the probability of the prompt, 0 to 1"),
-                io.String.Input(
-                    "text",
-                    optional=True,
-                    force_input=True,
-                    tooltip="The prompt of Demo Prompt from a wire, in place of the one chosen here.",
-                ),
             ],
             outputs=[objective_output()],
         )
 
     @classmethod
-    def execute(cls, prompt: str, weight: float, target: dict[str, Any], text: str | None = None) -> io.NodeOutput:
-        prompt = drawable(prompt, text, DRAWN)
+    def execute(cls, prompt: str, weight: float, target: dict[str, Any]) -> io.NodeOutput:
         network = load_tower(FOLDER / "score.safetensors", len(PROMPTS))
         row = None if prompt == DRAWN else PROMPTS.index(prompt)
         return io.NodeOutput(DemoScore(network=network, prompt=row, weight=weight, target=read_target(target)))

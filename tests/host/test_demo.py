@@ -72,13 +72,12 @@ def test_the_vae_gives_a_drawing_back():
     assert -10 * error.log10() > 23
 
 
-def test_the_prompt_set_in_demo_prompt_reaches_demo_score_by_a_wire():
-    """So that it is set once in a graph."""
-    _, prompt = nodes.DemoPrompt.execute(nodes.PROMPTS[3]).result
-    (wired,) = nodes.DemoScoreNode.execute(nodes.PROMPTS[0], 1.0, {"target": "none"}, prompt).result
-    assert wired.prompt == 3
-    with pytest.raises(ValueError, match="text is 'a dog', which the demo model cannot draw"):
-        nodes.DemoScoreNode.execute(nodes.PROMPTS[0], 1.0, {"target": "none"}, "a dog")
+def test_the_prompt_set_in_demo_prompt_goes_by_wire_to_demo_score():
+    """So that it is set once in a graph: the output is of the kind that the widget takes."""
+    output, widget = nodes.DemoPrompt.GET_SCHEMA().outputs[1], nodes.DemoScoreNode.GET_SCHEMA().inputs[0]
+    assert (output.io_type, output.display_name) == (widget.io_type, widget.id) == ("COMBO", "prompt")
+    _, prompt = nodes.DemoPrompt.execute(nodes.PROMPTS[0], nodes.PROMPTS[3]).result
+    assert nodes.DemoScoreNode.execute(prompt, 1.0, {"target": "none"}).args[0].prompt == 3
 
 
 def test_the_prompts_of_the_node_are_those_of_the_drawings():
