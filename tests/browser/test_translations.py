@@ -25,6 +25,12 @@ SEEN = """() => {
     };
 }"""
 
+ALONE = """() => {
+    app.graph.clear();
+    app.graph.add(LiteGraph.createNode("NoiseOptimize"));
+    return app.graph.serialize();
+}"""
+
 
 @pytest.fixture
 def chinese(server: Server, browser: Browser) -> Iterator[Frontend]:
@@ -49,7 +55,7 @@ def test_a_node_shows_its_chinese_names(chinese: Frontend):
 
 def test_menu_templates_and_help_are_chinese(chinese: Frontend):
     page = chinese.page
-    page.evaluate("() => { app.graph.add(LiteGraph.createNode('NoiseOptimize')) }")
+    chinese.open(page.evaluate(ALONE))
     chinese.choose(NODES["NoiseOptimize"]["display_name"], MAIN["contextMenu"]["Show advanced inputs"])
     page.evaluate("() => { app.canvas.selectNode(app.graph._nodes[0]) }")
     page.get_by_test_id("info-button").click()
