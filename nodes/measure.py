@@ -126,8 +126,7 @@ def draw(leaves: Sequence[Objective], batches: Sequence[Batch], scores: Sequence
     grid = figure.subplots(len(batches), across, squeeze=False)
     for row, batch, found, measured, label in zip(grid, batches, matrices, scores, labels, strict=True):
         for axes, (seen, distance) in zip(row, found.items(), strict=False):
-            farthest = max(float(other[seen].max()) for other in matrices) or 1.0
-            draw_matrix(axes, distance, batch.get(PICTURES), farthest)
+            draw_matrix(axes, distance, batch.get(PICTURES))
             label_axes(axes, f"{seen.name} distance {label}".strip(), "picture", "picture").grid(False)
         for axes, i in zip(row[len(found) :], bars, strict=False):
             draw_bars(axes, measured[i])
@@ -143,9 +142,9 @@ def distinct(leaves: Sequence[Objective], batch: Batch) -> dict[Features | Objec
     return {seen: distance.cpu() for seen, distance in matrices.items() if distance is not None}
 
 
-def draw_matrix(axes: Any, distance: Tensor, pictures: Tensor, highest: float) -> None:
-    """Distances as colours, the pictures themselves on the diagonal."""
-    shown = axes.imshow(distance.numpy(), cmap="viridis", vmin=0, vmax=highest)
+def draw_matrix(axes: Any, distance: Tensor, pictures: Tensor) -> None:
+    """Distances as colours on a scale of 0 to 1, the pictures themselves on the diagonal."""
+    shown = axes.imshow(distance.numpy(), cmap="viridis", vmin=0, vmax=1)
     axes.figure.colorbar(shown, ax=axes, fraction=0.046)
     count, (height, width) = len(distance), pictures.shape[-2:]
     x, y = 0.5 * min(1, width / height), 0.5 * min(1, height / width)
@@ -156,7 +155,7 @@ def draw_matrix(axes: Any, distance: Tensor, pictures: Tensor, highest: float) -
         axes.imshow(picture, extent=(i - x, i + x, i + y, i - y), aspect="auto")
         for j in range(count if count <= WRITTEN else 0):
             if i != j:
-                ink = "white" if distance[i, j] < 0.6 * highest else "black"
+                ink = "white" if distance[i, j] < 0.6 else "black"
                 axes.text(j, i, f"{distance[i, j]:.2g}", ha="center", va="center", color=ink, fontsize=13)
     axes.set_xlim(-0.5, count - 0.5)
     axes.set_ylim(count - 0.5, -0.5)

@@ -5,7 +5,8 @@ import torch
 from comfy.model_management import loaded_models
 from pictures import natural
 
-from noise_optimize.nodes.measure import MeasureNode, draw, measurable, table
+from noise_optimize.nodes.measure import MeasureNode, draw, draw_matrix, measurable, table
+from noise_optimize.nodes.plots import new_figure
 from noise_optimize.objectives.batch import Batch
 from noise_optimize.objectives.diversity import Diversity
 from noise_optimize.objectives.features.base import Features
@@ -65,3 +66,9 @@ def test_any_number_of_pictures_is_drawn(count):
     scores = [[leaf(batch)[0] for leaf in leaves] for batch in batches]
     assert draw(leaves, batches, scores).shape == (1, 1120, 1280, 3), "one matrix for both, one row of bars, twice"
     assert len(table(scores).splitlines()) == 2 + len(leaves)
+
+
+def test_distances_have_one_scale_so_that_a_set_of_twins_looks_like_one():
+    axes = new_figure().subplots()
+    draw_matrix(axes, torch.full((2, 2), 0.03).fill_diagonal_(0), natural(2, 8, 8))
+    assert axes.images[0].get_clim() == (0, 1)

@@ -10,9 +10,12 @@ import comfy_extras.nodes_model_advanced
 import nodes
 import pytest
 import tiny_models
+import tiny_quantised
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy.nested_tensor import NestedTensor
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 from torch import Tensor
 
 from noise_optimize.nodes.host.starts import remade, starting_from, starts_elsewhere
@@ -152,6 +155,33 @@ def test_the_last_one_in_a_chain_counts_and_the_model_wired_in_stays_as_it_was(w
         wires.ksampler(twice, wires.empty), wires.ksampler(starting_from(wires.model, remake), wires.empty)
     )
     assert starts_elsewhere(twice) and not starts_elsewhere(wires.model)
+
+
+class LoaderOfAnotherPack(ModelPatcher):
+    """MODEL of a class that a pack made for its own files, as GGUF's is."""
+
+
+def stored_small(kind: str) -> ModelPatcher:
+    """A tiny FLUX as people load it to save memory or time."""
+    if kind in tiny_quantised.FORMATS:
+        return tiny_quantised.model("flux_schnell", kind)
+    whole = tiny_models.model("flux_schnell")
+    if kind == "compiled":
+        set_torch_compile_wrapper(whole := whole.clone(), backend="eager")
+        return whole
+    return LoaderOfAnotherPack(whole.model, whole.load_device, whole.offload_device)
+
+
+@pytest.mark.parametrize("kind", [*tiny_quantised.FORMATS, "compiled", "another pack's"])
+@torch.inference_mode()
+def test_models_that_are_quantised_compiled_or_of_another_pack_start_there_too(kind: str) -> None:
+    wires = Wires("flux_schnell")
+    wires.model = stored_small(kind)
+    model = starting_from(wires.model, remake)
+    assert type(model) is type(wires.model)
+    wanted = wires.sampler_custom_advanced(wires.model, wires.empty, wires.sigmas(), Given(SEED))
+    assert torch.equal(wires.ksampler(model, wires.empty), wanted)
+    assert not torch.allclose(wires.ksampler(wires.model, wires.empty), wanted, atol=0.1)
 
 
 def test_each_part_of_a_video_with_sound_is_made_by_itself() -> None:
