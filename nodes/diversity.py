@@ -33,7 +33,7 @@ class DiversityNode(Node):
                 io.Combo.Input(
                     "statistic",
                     options=list(STATISTICS),
-                    default="dpp",
+                    default="vendi",
                     tooltip="pairwise: the mean distance; one outlier can raise it. dpp: the volume that the pictures "
                     "span; no two may coincide. vendi: how many effectively different pictures there are. "
                     "contrastive: drives near duplicates apart first.",

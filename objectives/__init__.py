@@ -6,7 +6,7 @@ derived from `Features`). Objectives add, subtract and scale like numbers:
 
 >>> import torch
 >>> from noise_optimize.objectives import Batch, ColourFeatures, Diversity, LatentFeatures
->>> objective = Diversity(features=LatentFeatures()) + 0.5 * Diversity(features=ColourFeatures(), statistic="vendi")
+>>> objective = Diversity(features=LatentFeatures(), statistic="dpp") + 0.5 * Diversity(features=ColourFeatures())
 >>> batch = Batch(latents=torch.ones(3, 4, 8, 8), pictures=torch.ones(3, 3, 64, 64))
 >>> [(score.name, round(float(score.mean), 3), score.weight) for score in objective(batch)]
 [('Latent Features dpp', 0.0, 1.0), ('Color Features (lab) vendi', 0.0, 0.5)]

@@ -23,7 +23,7 @@ class Diversity(Objective):
     kind = "diversity"
     name: str = ""
     features: Features
-    statistic: str = "dpp"
+    statistic: str = "vendi"
     _references: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -157,7 +157,7 @@ def test_features_are_called_as_their_class_and_look_at_pictures_unless_they_say
     assert (Rows().name, Rows.source) == ("Rows", "pictures")
     batch = Batch(latents=torch.ones(2, 4, 8, 8), pictures=natural(2, 8, 8))
     assert batch.features(Rows()).shape == (2, 8, 8)
-    assert Diversity(features=Rows()).name == "Rows dpp"
+    assert Diversity(features=Rows()).name == "Rows vendi"
     with pytest.raises(TypeError, match='Wrong: source is .picture.; write source = "pictures" or source = "latents"'):
         type("Wrong", (Features,), {"source": "picture", "encode": lambda self, x: x.flatten(2)})
 

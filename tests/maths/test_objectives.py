@@ -202,7 +202,7 @@ def test_a_combination_needs_all_that_its_parts_need():
     mixed = combine([Diversity(features=LatentFeatures()), Diversity(features=ColourFeatures())])
     assert mixed.needs == {"latents", "pictures"}
     assert len(mixed(Batch(latents=torch.randn(2, 4, 8, 8), pictures=natural(2, 16, 16)))) == 2
-    with pytest.raises(ValueError, match="Latent Features dpp needs latents"):
+    with pytest.raises(ValueError, match="Latent Features vendi needs latents"):
         mixed(Batch(pictures=natural(2, 16, 16)))
 
 

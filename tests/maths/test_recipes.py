@@ -88,7 +88,7 @@ def test_steps_are_the_published_steps(optimizer: str, lr: float, clip_norm: flo
         torch.nn.utils.clip_grad_norm_([z], clip_norm)
         sgd.step()
 
-    objective = Diversity(features=seen, weight=weight)
+    objective = Diversity(features=seen, statistic="dpp", weight=weight)
     settings = replace(Settings(**recipe.settings(objective, 2)), prior_weight=0.0)
     found = []
     optimize(lambda noise: found.append(noise.detach()) or Batch(latents=noise), objective, start, settings)
