@@ -109,9 +109,9 @@ class Kept:
         return {"file": file, "keep": [place + 1 for place in self.places], "kept_from": self.source}
 
     @property
-    def words(self) -> list[str]:
-        """What the report says of them."""
-        return [f"Kept as before: picture {', '.join(str(place + 1) for place in self.places)}."] if self.places else []
+    def listed(self) -> str:
+        """Their numbers."""
+        return ", ".join(str(place + 1) for place in self.places)
 
 
 def numbers(keep: str) -> set[int]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
 from PIL import Image
 from torch import Tensor
 
+from ..objectives.objective import Objective
+
 SIDE = 1024  # pixels of the longer side of a contact sheet at most
 THUMBNAIL = 256  # of a picture that is finished
 FORMAT = "JPEG"
+LETTERS = 60  # of a line that fits into a node
+LINE = "noise_optimize.line"  # the event by which the browser hears of it
 
 
 def to_pil(pictures: Tensor) -> list[Image.Image]:
@@ -59,6 +65,16 @@ class Monitor:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+def fitting(words: Sequence[str]) -> str:
+    """The first of these words and what more of them fits into a node, in one line."""
+    line = words[0]
+    for word in words[1:]:
+        if len(line) + len(word) + 3 > LETTERS:
+            break
+        line = f"{line} · {word}"
+    return line
+
+
 def write(text: str, node_id: str | None) -> None:
     """Text in a node, in place of what was written there before; nothing where no node is running."""
     if node_id is None:
@@ -66,3 +82,39 @@ def write(text: str, node_id: str | None) -> None:
     from server import PromptServer
 
     PromptServer.instance.send_progress_text(text, node_id)
+
+
+@dataclass
+class Line:
+    """The score that the browser draws beside the pictures, at each iteration: of the first diversity, else the first.
+
+    name: of the score. label: what the node calls it.
+    """
+
+    name: str
+    label: str
+    values: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, objective: Objective) -> Line:
+        leaves = objective.leaves()
+        drawn = next((leaf for leaf in leaves if leaf.role.panel == "diversity"), leaves[0])
+        return cls(drawn.name, "variety" if drawn.role.panel == "diversity" else drawn.name)
+
+    def enter(self, scores: Mapping[str, float]) -> None:
+        if math.isfinite(value := scores.get(self.name, math.nan)):
+            self.values.append(value)
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """For the browser."""
+        return {"label": self.label, "line": self.values}
+
+
+def tell(line: Line, node_id: str | None) -> None:
+    """Sends a line to web/js/keep.js while its node is running; nothing where none is."""
+    if node_id is None:
+        return
+    from server import PromptServer
+
+    PromptServer.instance.send_sync(LINE, {"node": node_id, **line.shown}, PromptServer.instance.client_id)

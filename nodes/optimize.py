@@ -314,7 +314,8 @@ class NoiseOptimize(Node):
             latent.get("batch_index"),
         )
         parts = [(part.places, part.result) for part in made]
-        words = "\n".join([history.report(parts, before, after, finished), *run.kept.words, run.cost()])
+        kept = [f"Pictures kept: {run.kept.listed}."] if run.kept.places else []
+        words = "\n".join([history.report(parts, before, after, finished), *kept, run.cost()])
         if recipe is not None:
             facts = facts_of(start_of(noise), len(sigmas) - 1, run.at_once, total, run.start.shape[1:])
             compared = total + (0 if references is None else len(references))
@@ -322,7 +323,7 @@ class NoiseOptimize(Node):
             words = "\n".join([words, f"Preset {preset} ({recipe.source}):", *(f"- {line}." for line in otherwise)])
         panels = {name: leaf.role.panel for name, leaf in zip(after, objective.leaves(), strict=True)}
         shown = ui.PreviewText(words).as_dict()
-        shown["kept"] = [run.kept.shown(write(found))]
+        shown["kept"] = [run.kept.shown(write(found)) | run.line.shown]
         images: Any = ExecutionBlocker(NO_VAE)
         if vae is not None:
             images = torch.cat([part.batch.get(PICTURES) for part in made]).movedim(1, -1).cpu()

@@ -27,7 +27,7 @@ from . import host
 from .keeping import Kept
 from .latents import noise_for
 from .looks import Looks, finish, scored
-from .monitor import Monitor, to_pil
+from .monitor import Line, Monitor, fitting, tell, to_pil, write
 from .networks import patchers
 
 T = TypeVar("T")
@@ -83,6 +83,7 @@ class Run:
     kept: Kept = field(default_factory=Kept)
     bill: Bill = field(default_factory=Bill, init=False)
     announced: bool = field(default=False, init=False)
+    line: Line = field(init=False)
     began: float = field(default_factory=time.perf_counter, init=False)
     start: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
@@ -92,6 +93,7 @@ class Run:
         host.refuse_wires(self.guider, self.sigmas)
         drawn = noise_for(self.noise, self.whole(host.latent_image(self.guider, self.latent).shape))
         self.start = self.kept.start(drawn.float())
+        self.line = Line.of(self.objective)
         self.parts_of = host.Whole(self.total)
         self.sampler = host.DifferentiableSampler.of(self.sampler)
         if self.look == LAST and not self.sampler.gradient_steps:
@@ -254,7 +256,7 @@ class Run:
         if settings.iterations and not self.announced:
             self.announced = True
             runs, most = map(self.of_the_set, looks.prices.of_a_run(settings, self.compare))
-            self.monitor.show([], f"This will cost as much as {self.plain_runs(runs)}, at most {most:.3g}.", 0)
+            self.monitor.show([], f"will cost {runs:.3g} plain runs of {self.total}, at most {most:.3g}", 0)
         return looks
 
     def of_the_set(self, runs: float) -> float:
@@ -265,13 +267,12 @@ class Run:
         once = sum(len(places) for places, kept in zip(batches, stay, strict=True) if len(kept) == len(places))
         return (runs * (self.total - once) + once + sum(map(len, stay[1:]))) / self.total
 
-    def plain_runs(self, runs: float) -> str:
-        return in_words(f"{runs:.3g}", self.total)
-
     def cost(self) -> str:
-        """What the run did cost."""
-        spent, seconds = self.plain_runs(self.bill.spent / self.total), time.perf_counter() - self.began
-        return f"It cost as much as {spent}, in {seconds:.1f} s."
+        """What the run did cost, for the report; in the node it is said shorter."""
+        runs, seconds = f"{self.bill.spent / self.total:.3g}", time.perf_counter() - self.began
+        kept = f"kept {self.kept.listed} · " if self.kept.places else ""
+        write(f"{kept}cost {runs} plain runs of {self.total} · {seconds:.1f} s", self.node_id)
+        return f"It cost as much as {in_words(runs, self.total)}, in {seconds:.1f} s."
 
     def scores(self, made: Sequence[Made]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
         """Every score before and after: of the batch as the loop saw it, or of the set without what is broken in it.
@@ -303,11 +304,13 @@ class Watch:
         if self.last is None:
             self.start = batch
         self.last = progress
+        run.line.enter(step.scores)
+        tell(run.line, run.node_id)
         images = self.session.preview(batch.get(LATENTS)) if batch.pictures is None else to_pil(batch.pictures)
-        lines = [f"iteration {step.iteration} of {run.settings.iterations}"]
+        words = [f"iteration {step.iteration} of {run.settings.iterations}"]
         if run.several:
-            lines[0] = f"pictures {self.places[0] + 1} to {self.places[-1] + 1} of {run.total}, {lines[0]}"
-        first = progress.result.history[0].scores
-        lines += [f"{name} {value:.3f} (start {first[name]:.3f})" for name, value in step.scores.items()]
+            words.insert(0, f"pictures {self.places[0] + 1} to {self.places[-1] + 1} of {run.total}")
+        words += [f"{name} {value:.3f}" for name, value in step.scores.items()]
+        text = fitting(words)
         before = self.places[0] // run.at_once * (run.settings.iterations + 1)
-        run.monitor.show(images, "\n".join(lines), before + step.iteration + 1)
+        run.monitor.show(images, text, before + step.iteration + 1)

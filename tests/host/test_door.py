@@ -37,7 +37,9 @@ PUBLIC = {  # what ComfyUI's own nodes, its API or its run of a graph use as we 
     "comfy_execution.utils.get_executing_context",
     "comfyui_version.__version__",
     "folder_paths",
+    "server.PromptServer.instance.client_id",
     "server.PromptServer.instance.send_progress_text",
+    "server.PromptServer.instance.send_sync",
 }
 MODELS = {"comfy.sd.VAE", "comfy.sd.load_diffusion_model"}  # public, but what they give is not: behind the door, too
 HOST = {name.split(".")[0] for name in PUBLIC} | {

@@ -85,7 +85,7 @@ def test_what_is_kept_stays_bit_for_bit_and_the_others_move(wires, optimizer, ba
     before, plain = start(wires), sampled(wires)
     assert moved(noise.samples, before) == [1, 3]
     assert latents[[0, 2]].equal(plain[[0, 2]]) and spread(latents) > spread(plain)
-    assert "Kept as before: picture 1, 3." in report
+    assert "Pictures kept: 1, 3." in report
     radius = noise.samples.flatten(1).norm(dim=1)
     torch.testing.assert_close(radius[[1, 3]], before.flatten(1).norm(dim=1)[[1, 3]], rtol=0.2, atol=0)
 

@@ -1,0 +1,224 @@
+// Keep these, push the rest away: the pictures of a node as a grid in which a click keeps one, and beside it how their
+// variety rose. It serves every node with the widgets keep and kept_from.
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+
+const STYLE = `
+.noise-optimize-keep { display: flex; flex-direction: column; gap: 4px; height: 100%; overflow: hidden; font-size: 12px;
+  color: var(--input-text, #ddd); }
+.noise-optimize-keep:not(.on) { display: none; }
+.noise-optimize-keep .grid { flex: 1; min-height: 0; display: grid; gap: 4px; }
+.noise-optimize-keep .grid > * { min-width: 0; min-height: 0; }
+.noise-optimize-keep img { width: 100%; height: 100%; object-fit: contain; display: block; border-radius: 3px; }
+.noise-optimize-keep button { position: relative; padding: 0; border: 0; border-radius: 6px; background: none; color: inherit;
+  cursor: pointer; overflow: hidden; }
+.noise-optimize-keep button::before { content: ""; position: absolute; inset: 0; border: 3px solid transparent;
+  border-radius: 6px; }
+.noise-optimize-keep button:hover::before, .noise-optimize-keep button:focus-visible::before { border-color: #bbb; }
+.noise-optimize-keep button[aria-pressed="true"]::before { border-color: #e0a458; }
+.noise-optimize-keep .pi { position: absolute; top: 8px; right: 8px; padding: 4px; border-radius: 4px; background: #e0a458;
+  color: #222; font-size: 12px; }
+.noise-optimize-keep button[aria-pressed="false"] .pi { display: none; }
+.noise-optimize-keep .foot { display: flex; align-items: center; gap: 8px; height: 28px; }
+.noise-optimize-keep .foot span { max-width: 70%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.noise-optimize-keep svg { flex: 1; min-width: 40px; height: 28px; }
+.noise-optimize-keep polyline { fill: none; stroke: #6fb7c9; stroke-width: 2; vector-effect: non-scaling-stroke; }
+[data-testid^="node-body-"]:has(.noise-optimize-keep) > img,
+[data-testid^="node-body-"]:has(.noise-optimize-keep) > img + div { display: none; }
+`; // the last rule: Nodes 2.0 would show the live picture, too, and leave it there beside the result
+const TALLEST = 640; // pixels of the grid on the classic canvas
+const FOOT = 36;
+
+const widget = (node, name) => node.widgets?.find((each) => each.name === name);
+const numbers = (text) => (text.match(/\d+/g) ?? []).map(Number);
+const keeps = (node) => widget(node, "keep") && widget(node, "kept_from");
+
+/** The node that the server calls by an id like "7", or "12:7" in a subgraph. */
+function nodeOf(id) {
+  const path = String(id).split(":");
+  const last = path.pop();
+  const graph = path.reduce((at, step) => at?.getNodeById(Number(step))?.subgraph, app.rootGraph ?? app.graph);
+  return graph?.getNodeById(Number(last));
+}
+
+/** An element with attributes and children. */
+function made(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** The panel of one node. run: what the node told of its last run; images: its pictures. */
+class Panel {
+  constructor(node) {
+    this.node = node;
+    this.run = null;
+    this.images = [];
+    this.shape = [1, 1, 1]; // columns, rows, and height over width of a picture
+    this.grid = made("div", { class: "grid" });
+    this.words = made("span", {});
+    const svg = (tag) => document.createElementNS("http://www.w3.org/2000/svg", tag);
+    this.line = svg("polyline");
+    this.chart = svg("svg");
+    this.chart.setAttribute("viewBox", "0 0 100 28");
+    this.chart.setAttribute("preserveAspectRatio", "none");
+    this.chart.setAttribute("role", "img");
+    this.chart.append(this.line);
+    this.element = made("div", { class: "noise-optimize-keep" }, this.grid);
+    this.element.append(made("div", { class: "foot" }, this.chart, this.words));
+  }
+
+  get height() {
+    if (!this.element.classList.contains("on")) return 0;
+    const [columns, rows, aspect] = this.shape;
+    return Math.min(TALLEST, ((this.node.size[0] - 24) / columns) * aspect * rows) + FOOT;
+  }
+
+  /** Fill the grid, and let the node grow to hold it. */
+  fill(columns, rows, aspect, ...cells) {
+    this.shape = [columns, rows, aspect];
+    this.grid.style.gridTemplate = `repeat(${rows}, 1fr) / repeat(${columns}, 1fr)`;
+    this.grid.replaceChildren(...cells);
+    this.element.classList.add("on");
+    this.fit();
+  }
+
+  fit() {
+    const { node } = this;
+    if (!LiteGraph.vueNodesMode) node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.setDirtyCanvas(true, true);
+  }
+
+  /** The batch as it is while the node runs. */
+  preview(blob) {
+    const source = URL.createObjectURL(blob);
+    const live = made("img", { src: source, alt: "The pictures so far" });
+    live.onload = () => URL.revokeObjectURL(source);
+    this.fill(1, 1, 1, live);
+  }
+
+  /** Pictures that are kept: as the widgets say, as long as they mean the pictures that are shown. */
+  get kept() {
+    const { keep, kept_from, file } = this.run;
+    const asked = numbers(widget(this.node, "keep").value);
+    const from = widget(this.node, "kept_from").value.trim();
+    return new Set(from === file ? asked : from === kept_from ? asked.filter((each) => keep.includes(each)) : []);
+  }
+
+  toggle(number) {
+    const kept = this.kept;
+    if (!kept.delete(number)) kept.add(number);
+    this.write("keep", [...kept].sort((a, b) => a - b).join(", "));
+    this.write("kept_from", kept.size ? this.run.file : "");
+    this.mark();
+  }
+
+  write(name, value) {
+    const { node } = this;
+    const target = widget(node, name);
+    target.value = value;
+    target.callback?.(value, app.canvas, node);
+    node.setDirtyCanvas(true, true);
+  }
+
+  mark() {
+    const kept = this.kept;
+    for (const [i, button] of [...this.grid.children].entries()) {
+      const on = kept.has(i + 1);
+      button.setAttribute("aria-pressed", on);
+      button.title = on ? `Picture ${i + 1} is kept; click to let it go` : `Keep picture ${i + 1}`;
+    }
+  }
+
+  /** The pictures of a run that has ended. */
+  show(run, images) {
+    [this.run, this.images] = [run, images];
+    const columns = Math.ceil(Math.sqrt(images.length));
+    const cells = images.map((image, i) => {
+      const source = api.apiURL(`/view?${new URLSearchParams(image)}`);
+      const picture = made("img", { src: source, alt: `Picture ${i + 1}` });
+      const button = made("button", { type: "button" }, picture, made("i", { class: "pi pi-thumbtack" }));
+      button.addEventListener("click", () => this.toggle(i + 1));
+      return button;
+    });
+    const picture = cells[0]?.firstChild;
+    if (picture)
+      picture.onload = () => {
+        this.shape[2] = picture.naturalHeight / picture.naturalWidth;
+        this.fit();
+      };
+    this.fill(columns, Math.ceil(images.length / Math.max(1, columns)), this.shape[2], ...cells);
+    this.draw(run);
+    this.mark();
+  }
+
+  /** Back to the pictures of the last run, where one has failed or was cancelled. */
+  back() {
+    if (this.run) this.show(this.run, this.images);
+  }
+
+  draw({ label, line }) {
+    const [low, high] = [Math.min(...line), Math.max(...line)];
+    const at = (value, i) => [(100 * i) / Math.max(1, line.length - 1), 25 - (22 * (value - low)) / (high - low || 1)];
+    this.line.setAttribute("points", line.map((value, i) => at(value, i).join(",")).join(" "));
+    this.words.textContent = line.length ? `${label} ${line[0].toFixed(2)} → ${line.at(-1).toFixed(2)}` : "";
+    this.chart.setAttribute("aria-label", this.words.textContent);
+  }
+}
+
+const panels = new WeakMap();
+let running; // the panel whose node runs
+
+function add(node) {
+  const panel = new Panel(node);
+  panels.set(node, panel);
+  const shown = node.addDOMWidget("pictures", "noise_optimize_keep", panel.element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => panel.height,
+  });
+  shown.serialize = false;
+  node.hideOutputImages = true; // in Nodes 2.0
+  node.onDrawBackground = () => {}; // where the classic canvas adds the same pictures once more
+  const { onExecuted } = node;
+  node.onExecuted = function (output) {
+    onExecuted?.call(this, output);
+    if (output?.kept) panel.show(output.kept[0], output.images ?? []);
+    running = undefined;
+  };
+}
+
+/** Show what a graph's nodes have shown before, where it is opened again. */
+function restore(outputs) {
+  for (const [key, output] of Object.entries(outputs ?? {})) {
+    const [id, graph] = key.split(":").reverse();
+    const node = (graph ? app.rootGraph.subgraphs.get(graph) : app.rootGraph)?.getNodeById(Number(id));
+    if (output?.kept && !panels.get(node)?.run) panels.get(node)?.show(output.kept[0], output.images ?? []);
+  }
+}
+
+app.registerExtension({
+  name: "noise_optimize.keep",
+
+  init() {
+    document.head.append(made("style", {}, STYLE));
+    api.addEventListener("noise_optimize.line", ({ detail }) => {
+      running = panels.get(nodeOf(detail.node));
+      running?.draw(detail);
+    });
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => panels.get(nodeOf(detail.nodeId))?.preview(detail.blob));
+    for (const end of ["execution_error", "execution_interrupted"])
+      api.addEventListener(end, () => {
+        running?.back();
+        running = undefined;
+      });
+  },
+
+  nodeCreated(node) {
+    if (keeps(node)) add(node);
+  },
+
+  afterConfigureGraph: () => setTimeout(() => restore(app.nodeOutputs)),
+  onNodeOutputsUpdated: restore,
+});
