@@ -244,7 +244,7 @@ class NoiseOptimize(Node):
                     "spectrum and seconds of each iteration, as JSON.",
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             has_intermediate_output=True,
         )
 

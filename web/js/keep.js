@@ -2,6 +2,7 @@
 // variety rose. It serves every node with the widgets keep and kept_from.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
+import { once } from "./wires.js";
 
 const STYLE = `
 .noise-optimize-keep { display: flex; flex-direction: column; gap: 4px; height: 100%; overflow: hidden; font-size: 12px;
@@ -109,8 +110,10 @@ class Panel {
   toggle(number) {
     const kept = this.kept;
     if (!kept.delete(number)) kept.add(number);
-    this.write("keep", [...kept].sort((a, b) => a - b).join(", "));
-    this.write("kept_from", kept.size ? this.run.file : "");
+    once(this.node.graph, () => {
+      this.write("keep", [...kept].sort((a, b) => a - b).join(", "));
+      this.write("kept_from", kept.size ? this.run.file : "");
+    });
     this.mark();
   }
 
