@@ -100,22 +100,6 @@ def test_an_objective_is_swapped_by_re_plugging_a_wire(frontend):
     assert frontend.pictures("After") == 4
 
 
-def test_a_wrong_graph_is_told_in_one_sentence_that_is_read_in_the_node(frontend, tmp_path):
-    frontend.open(EXAMPLES[QUICK_START])
-    frontend.set("EmptySD3LatentImage", "batch_size", 1)
-    assert frontend.run() == "execution_error"
-    message = frontend.page.evaluate("() => window.ended.at(-1)[1].exception_message").strip()
-    assert "only one: raise the batch size" in message and "Traceback" not in message
-    frontend.look_at("Noise Optimize")
-    frontend.page.screenshot(path=str(tmp_path / "sentence.png"))
-    assert frontend.page.get_by_text(message).is_visible()
-
-    frontend.set("EmptySD3LatentImage", "batch_size", 2)
-    frontend.set("Noise Optimize", "iterations", 1)
-    assert frontend.run() == "execution_success"
-    assert frontend.page.get_by_text(message).count() == 0
-
-
 @pytest.mark.parametrize("name", DEMO)
 def test_an_example_of_the_demo_is_read_at_first_sight(frontend, name):
     """On a common screen the whole graph is in sight, large enough that the canvas draws its text."""

@@ -1,0 +1,35 @@
+// What a node of the pack has written into itself stays there: newer frontends wipe it out when the run ends.
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+
+const texts = new Map(); // of the graph that is open, by the id that a node runs under
+
+/** The node that runs under an id, "57:3" for node 3 in the subgraph that node 57 stands for. */
+function nodeOf(id) {
+  const path = String(id).split(":");
+  const last = path.pop();
+  return path.reduce((graph, each) => graph?.getNodeById(each)?.subgraph, app.graph)?.getNodeById(last);
+}
+
+const isShown = (node) => node.widgets?.some(({ name }) => name === "$$node-text-preview");
+
+function writeAgain() {
+  for (const [nodeId, text] of texts) {
+    const node = nodeOf(nodeId);
+    if (node && !isShown(node)) api.dispatchCustomEvent("progress_text", { nodeId, text });
+  }
+}
+
+app.registerExtension({
+  name: "noise_optimize.texts",
+
+  setup() {
+    api.addEventListener("progress_text", ({ detail: { nodeId, text } }) => {
+      if (nodeOf(nodeId)?.comfyClass?.startsWith("NoiseOptimize")) texts.set(nodeId, text);
+    });
+    for (const end of ["execution_success", "execution_error", "execution_interrupted"])
+      api.addEventListener(end, () => setTimeout(writeAgain));
+  },
+
+  afterConfigureGraph: () => texts.clear(),
+});
