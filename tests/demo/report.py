@@ -27,6 +27,7 @@ HEADINGS = {
 }
 DEFAULT = "large steps, first prediction"  # the group of evaluate.py
 PLAIN = re.compile(r"\d+ iterations")  # its rows that are rendered as usual
+SEARCHES = ("best 4 of 16", "best 4 of 64", "best 4 of 256")
 SHORT = ("passes", "vendi", "adherence", "rare")
 TRIED = ("passes", "vendi", "adherence", "distance", "rare")
 DIGITS = {"distance": 3}
@@ -40,19 +41,17 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     searched, scored = results["search, student"], results["search + score, student"]
     optimised = {name: rows for name, rows in results.items() if name.startswith("optimised")}
     main = optimised["optimised, vendi + latents + score"]
-    quick = next(rows for name, rows in optimised.items() if "quick start" in name)
     default = results[DEFAULT]
-    first, last = next(iter(quick)), list(quick)[-1]
+    last = list(main)[-1]
     chosen = {
         "its teacher, unguided": before["teacher, no guidance"],
         "few-step model, white noise": before["student, white noise"],
         "the same, pink noise, alpha 0.2": spectra["alpha 0.20"],
-        **{f"Noise Search with a score, {name}": row for name, row in scored.items()},
+        **{f"Noise Search with a score, {name}": scored[name] for name in SEARCHES},
         **{f"Noise Optimize, {name}": default[name] for name in ("2 iterations", "3 iterations", "5 iterations")},
         "Noise Optimize, until it ends by itself": default["30 iterations"],
         "Noise Optimize, quick start": default["5 iterations, vendi + score + guard"],
-        **{f"the published step, objective of the quick start, {name}": quick[name] for name in (first, last)},
-        **{f"the published step, latents too, {name}": row for name, row in main.items()},
+        f"the published step, {last}": main[last],
     }
     groups = {
         "": before,
@@ -64,6 +63,14 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     }
     everything = {f"{group}{name}": row for group, rows in groups.items() for name, row in rows.items()}
     return {
+        "ways": table(
+            {
+                "plain": before["student, white noise"],
+                "Noise Search, best 4 of 64": scored["best 4 of 64"],
+                "Noise Optimize, 5 iterations": default["5 iterations"],
+            },
+            ("passes", "vendi", "adherence"),
+        ),
         "summary": table(chosen, SHORT),
         "all": table(everything, HEADINGS),
         "price": table(

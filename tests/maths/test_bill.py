@@ -1,7 +1,9 @@
 """What a run costs is known before it starts, and when a result has to be compared with its start."""
 
 import math
+import re
 
+import pack
 import pytest
 
 from noise_optimize.noise.bill import AUTOMATIC, FINISHED, FIRST, LAST, Bill, Prices, doubtful, look_of
@@ -27,6 +29,16 @@ FIRST_OF_4, FIRST_OF_8, WHOLE = Prices(4, 1, 1, False), Prices(8, 1, 1, False), 
 )
 def test_the_cost_in_plain_runs(prices, settings, runs, most):
     assert prices.of_a_run(Settings(**settings)) == (pytest.approx(runs), pytest.approx(most))
+
+
+def test_the_prices_of_the_readme_are_those_of_the_bill():
+    page = (pack.ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|\n]+\| (\d) \| 1 \| ([\d.]+) \| ([\d.]+) \|[^|\n]+\|$", page, re.MULTILINE)
+    assert {int(steps) for steps, *_ in rows} == {1, 4, 8}
+    for steps, *runs in rows:
+        prices = Prices(int(steps), 1, 1, False)
+        due = [f"{prices.of_a_run(Settings(iterations=n))[0]:.3g}" for n in (2, 5)]
+        assert runs == due
 
 
 def test_a_bill_adds_the_runs_of_every_picture():

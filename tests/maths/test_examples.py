@@ -1,4 +1,4 @@
-"""The examples of the README and of the docstrings run and say what they say they do."""
+"""The examples of docs/python.md and of the docstrings run and say what they say they do."""
 
 import doctest
 import importlib
@@ -44,17 +44,18 @@ def test_whatever_a_script_makes_or_calls_is_shown_in_an_example(half):
     assert unseen - NEED_WEIGHTS - RECORDS == set()
 
 
-def test_the_script_of_the_readme_needs_two_imports_and_runs():
-    text = (pack.ROOT / "README.md").read_text(encoding="utf-8")
-    script = re.search(r"^## Without ComfyUI$.*?^```python$(.*?)^```$", text, re.DOTALL | re.MULTILINE)[1]
+def test_the_scripts_of_the_page_need_two_imports_and_run():
+    text = (pack.ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    script, sums = re.findall(r"^```python$(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     assert script.count("noise_optimize") == 2
     names = {"my_model": lambda z: z[:1].detach() + 0.1 * z}
-    exec(script, names)  # noqa: S102
+    exec(script + sums.replace("objective =", "total ="), names)  # noqa: S102
     result, noise, objective = (names[name] for name in ("result", "noise", "objective"))
     assert len(result.history) == 11 and result.noise.shape == noise.shape
     batches = (names["Batch"](latents=names["my_model"](z)) for z in (noise, result.noise))
     before, after = (float(objective.measure(batch)) for batch in batches)
     assert after > before
+    assert {leaf.kind for leaf in names["total"].leaves()} == {"diversity", "guard"}
 
 
 @pytest.mark.parametrize("half", HALVES, ids=lambda half: half.__name__)
