@@ -23,7 +23,8 @@ class PinkNoise(Node):
             category="noise optimize/noise",
             description=(
                 "Starting noise with a chosen spectrum. Pink noise has more of the low frequencies that decide the "
-                "composition, so seeds differ more. With alpha 0 it is exactly Random Noise."
+                "composition. Published: seeds differ more on large few-step models; on the demo model hardly. With "
+                "alpha 0 it is exactly Random Noise."
             ),
             search_aliases=["coloured noise", "colored noise", "blue noise", "1/f noise", "random noise", "spectrum"],
             inputs=[

@@ -61,3 +61,10 @@ def test_an_example_is_american(example):
 @pytest.mark.parametrize("file", SOURCES, ids=name)
 def test_the_sentences_of_a_module_are_american(file):
     assert not british("\n".join(sentences(file)))
+
+
+def test_pink_noise_promises_the_same_wherever_it_is_described():
+    promise = "Published: seeds differ more on large few-step models; on the demo model hardly"
+    places = [ROOT / "README.md", ROOT / "nodes" / "noise.py", ROOT / "web" / "docs" / "NoiseOptimizePinkNoise.md"]
+    said = [" ".join(place.read_text(encoding="utf-8").replace('"', " ").split()) for place in places]
+    assert all(promise in text for text in said)

@@ -60,7 +60,7 @@ def test_the_scripts_of_the_page_need_two_imports_and_run():
 
 @pytest.mark.parametrize("half", HALVES, ids=lambda half: half.__name__)
 def test_either_half_can_be_imported_first_and_brings_nothing_heavy(half):
-    """In a process of its own, by the two lines that the README gives: the folder of the clone on sys.path."""
+    """In a process of its own, by what docs/python.md says: the folder of the clone on sys.path."""
     heavy = ("open_clip", "lpips", "timm", "torchvision", "kornia", "matplotlib", "cma", "transformers")
     code = (
         f"import sys; sys.path.insert(0, {str(pack.ROOT / 'tests' / 'support')!r}); import pack; pack.register()\n"
