@@ -179,6 +179,7 @@ class FindNoiseSet(Node):
                 io.String.Output(display_name="report", tooltip="What the set does to them, and what it cost."),
             ],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

@@ -76,12 +76,15 @@ def fitting(words: Sequence[str]) -> str:
 
 
 def write(text: str, node_id: str | None) -> None:
-    """Text in a node, in place of what was written there before; nothing where no node is running."""
+    """Text in a node, in place of what was written there before; nothing where no node is running.
+
+    Nodes 2.0 reads it as Markdown, where only two spaces at its end break a line.
+    """
     if node_id is None:
         return
     from server import PromptServer
 
-    PromptServer.instance.send_progress_text(text, node_id)
+    PromptServer.instance.send_progress_text(text.replace("\n", "  \n"), node_id)
 
 
 @dataclass

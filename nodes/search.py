@@ -80,6 +80,7 @@ class NoiseSearch(Node):
                 io.String.Output(display_name="report", tooltip="What was kept, its scores, and what it cost."),
             ],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

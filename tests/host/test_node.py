@@ -8,6 +8,7 @@ import pytest
 from comfy_api.v0_0_2 import io
 from comfy_execution.utils import CurrentNodeContext
 
+from noise_optimize.nodes.monitor import write
 from noise_optimize.nodes.node import Node
 
 WRONG = ValueError("seed is odd; set an even one.")
@@ -63,6 +64,11 @@ def test_the_sentence_is_written_into_the_node_once_and_goes_on_unchanged(node, 
     assert written == [("7", str(WRONG))]
     assert run(node, 4).result == (4,) and written[1:] == [("7", " ")]
     assert run(node, 4).result == (4,) and len(written) == 2
+
+
+def test_lines_stay_apart_where_the_text_is_read_as_markdown(written):
+    write("iteration 1\nvariety 0.5", "7")
+    assert written == [("7", "iteration 1  \nvariety 0.5")]
 
 
 def test_a_cancel_writes_nothing_and_so_does_a_node_outside_a_graph(written):

@@ -1,15 +1,9 @@
 // What a node of the pack has written into itself stays there: newer frontends wipe it out when the run ends.
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { nodeOf } from "./wires.js";
 
 const texts = new Map(); // of the graph that is open, by the id that a node runs under
-
-/** The node that runs under an id, "57:3" for node 3 in the subgraph that node 57 stands for. */
-function nodeOf(id) {
-  const path = String(id).split(":");
-  const last = path.pop();
-  return path.reduce((graph, each) => graph?.getNodeById(each)?.subgraph, app.graph)?.getNodeById(last);
-}
 
 const isShown = (node) => node.widgets?.some(({ name }) => name === "$$node-text-preview");
 

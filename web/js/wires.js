@@ -6,6 +6,13 @@ const GAP = 20;
 /** Nodes 2.0 measures a new node later, and draws it taller. */
 const growth = (node) => (LiteGraph.vueNodesMode ? 40 + node.size[1] / 5 : 0);
 
+/** The node that the server knows by this id, "57:3" for node 3 in the subgraph that node 57 stands for. */
+export function nodeOf(id) {
+  const path = String(id).split(":");
+  const last = path.pop();
+  return path.reduce((graph, each) => graph?.getNodeById(each)?.subgraph, app.graph)?.getNodeById(last);
+}
+
 /** One step for undo, whatever `change` does to the graph. */
 export function once(graph, change) {
   graph.beforeChange();
