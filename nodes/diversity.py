@@ -27,7 +27,7 @@ class DiversityNode(Node):
                 "The features say how pictures are seen, the statistic how the differences are summed up; every "
                 "statistic is 0 for identical pictures and 1 for pictures as different as can be."
             ),
-            search_aliases=["dpp", "vendi", "variety", "mode collapse", "dissimilarity", "repulsion"],
+            search_aliases=["dpp", "vendi", "mode collapse", "dissimilarity", "repulsion"],
             inputs=[
                 Features.Input("features", tooltip="How pictures are seen: DINO, CLIP, Color, Latent... Features."),
                 io.Combo.Input(

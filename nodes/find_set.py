@@ -38,7 +38,7 @@ class FindNoiseSet(Node):
                 "prompts that it never saw: some are kept out to choose by. Save the result with Save Noise, and use "
                 "it with Noise Set at no cost."
             ),
-            search_aliases=["diversity", "variety", "same picture", "train noise", "noise set", "patterns"],
+            search_aliases=["diversity", "same picture", "train noise", "noise set", "patterns"],
             is_input_list=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model that the set is for."),

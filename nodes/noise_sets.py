@@ -38,7 +38,6 @@ class NoiseSetNode(Node):
             ),
             search_aliases=[
                 "diversity",
-                "variety",
                 "same picture",
                 "mode collapse",
                 "random noise",

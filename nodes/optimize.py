@@ -48,7 +48,7 @@ class NoiseOptimize(Node):
                 "objective asks. Takes what SamplerCustomAdvanced takes; with 0 iterations it is the same. The noise "
                 "it finds works in any sampler, with more steps too, at the same latent size."
             ),
-            search_aliases=["diversity", "variety", "mode collapse", "same picture", "ReNO", "initial noise", "seed"],
+            search_aliases=["diversity", "mode collapse", "same picture", "ReNO", "initial noise", "seed"],
             inputs=[
                 io.Noise.Input("noise", tooltip="Where to start: Random Noise, Pink Noise, or noise found before."),
                 io.Guider.Input("guider", tooltip="The model and its prompts."),

@@ -1,6 +1,7 @@
 """The pack as a package, one real ComfyUI for the whole run, and the count of the tests that ran in it.
 
-TEST_ORDER, a number, shuffles the tests by it.
+TEST_ORDER, a number, shuffles the tests by it. TEST_FRONTEND, the folder `static` of an unpacked
+comfyui-frontend-package, is served to the browser in place of the frontend that is installed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ pack.register()
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[comfy_server.Server]:
     """One real ComfyUI for the whole run, with the pack and the test-only tiny nodes linked in."""
     packs = {"noise_optimize": pack.ROOT, "tiny_pack": pack.ROOT / "tests" / "graphs" / "tiny_pack"}
-    with comfy_server.Server(tmp_path_factory.mktemp("comfyui"), packs) as running:
+    frontend = os.environ.get("TEST_FRONTEND")
+    arguments = ("--front-end-root", frontend) if frontend else ()
+    with comfy_server.Server(tmp_path_factory.mktemp("comfyui"), packs, arguments) as running:
         yield running
 
 

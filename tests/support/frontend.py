@@ -60,6 +60,15 @@ class Frontend:
         self.page.wait_for_timeout(1500)
         return tuple(map(int, re.findall(r"Showing (\d+) of (\d+)", dialog.inner_text())[0]))
 
+    def search_nodes(self, words: str) -> list[str]:
+        """The titles of the nodes that the search for a node to add shows for these words, in its order."""
+        typed = self.page.locator("input[role=combobox]")
+        if not typed.is_visible():
+            self.page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+        typed.fill(words)
+        self.page.wait_for_timeout(1500)
+        return [each.inner_text().split("\n")[0] for each in self.page.get_by_test_id("result-item").all()]
+
     def open_template(self, pack: str, name: str) -> None:
         """Open a template by its card, under the name of the pack that brings it."""
         dialog = self.templates()
