@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any, TypeAlias
 
 import comfy.sample
+import comfy.utils
 import torch
 from torch import Tensor
 
@@ -69,6 +70,19 @@ def filled(latent: dict[str, Any], samples: Samples) -> dict[str, Any]:
     """A LATENT with these samples, without the host's notes in an empty one about the size that it stands for."""
     kept = {name: value for name, value in latent.items() if not name.startswith("downscale_ratio_")}
     return {**kept, "samples": samples}
+
+
+def of_size(latent: dict[str, Any], count: int) -> dict[str, Any]:
+    """A LATENT of so many samples: the first ones, or all of them again and again, as Repeat Latent Batch gives."""
+    if count == batch_size(latent):
+        return latent
+    samples = latent["samples"]
+    repeated = joined([comfy.utils.repeat_to_batch_size(part, count) for part in parts(samples)], samples)
+    sized = {**latent, "samples": repeated}
+    if (index := latent.get("batch_index")) is not None:
+        further = max(index) - min(index) + 1
+        sized["batch_index"] = [index[i % len(index)] + i // len(index) * further for i in range(count)]
+    return sized
 
 
 def drawn(latent: dict[str, Any], seed: int, made: Callable[[int, Tensor], Tensor]) -> Samples:

@@ -70,19 +70,23 @@ class DiverseSeeds(Node):
 
     @classmethod
     def execute(cls, model: Any, set: str, strength: float, noise: Any = None) -> io.NodeOutput:
-        if noise is not None:
-            source = of_noise(noise)
-        elif set == AUTO:
-            source = found_for(model)
-        else:
-            source = Spectrum(alpha=ALPHA) if set == PINK else load_set(set_path(set))
-        if isinstance(source, NoiseSet):
-            check_model(source, model)
-            said = f"{len(source)} patterns{source.whose()}"
-        else:
-            said = "pink noise" if noise is not None or set == PINK else "pink noise · no set for this model yet"
+        source, said = source_of(model, set, noise)
         write(said if strength else "off: strength is 0", cls.hidden.unique_id)
         return io.NodeOutput(host.starting_from(model, remade(source, strength)) if strength else model)
+
+
+def source_of(model: Any, set: str, noise: Any = None) -> tuple[NoiseSet | Spectrum, str]:
+    """What these widgets and wires tell the seeds of a MODEL to start from, and what that is, for the node."""
+    if noise is not None:
+        source = of_noise(noise)
+    elif set == AUTO:
+        source = found_for(model)
+    else:
+        source = Spectrum(alpha=ALPHA) if set == PINK else load_set(set_path(set))
+    if isinstance(source, NoiseSet):
+        check_model(source, model)
+        return source, f"{len(source)} patterns{source.whose()}"
+    return source, "pink noise" if noise is not None or set == PINK else "pink noise · no set for this model yet"
 
 
 def of_noise(noise: Any) -> NoiseSet | Spectrum:
@@ -104,13 +108,19 @@ def found_for(model: Any) -> NoiseSet | Spectrum:
     return next((found for found in sets if found.settings.get("layout") == wanted), Spectrum(alpha=ALPHA))
 
 
+def noise_from(source: NoiseSet | Spectrum, seed: int, strength: float) -> SetNoise | ColouredNoise:
+    """The NOISE of a seed that starts from a set, or from a color; strength 0 is Random Noise, bit for bit."""
+    if isinstance(source, Spectrum):
+        return ColouredNoise(seed, replace(source, alpha=source.alpha * strength))
+    return SetNoise(source, seed, strength)
+
+
 def remade(source: NoiseSet | Spectrum, strength: float) -> host.Remake:
     """What puts a set, or a color, into the noise of a run."""
 
     def remake(noise: Tensor, seed: int, part: int) -> Tensor:
-        if isinstance(source, Spectrum):
-            return colour(noise, replace(source, alpha=source.alpha * strength))
-        return SetNoise(source, seed, strength).made(part, noise)
+        made = noise_from(source, seed, strength)
+        return colour(noise, made.spectrum) if isinstance(made, ColouredNoise) else made.made(part, noise)
 
     return remake
 

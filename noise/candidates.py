@@ -55,9 +55,12 @@ def joined(objectives: Sequence[Objective], parts: Sequence[Scored]) -> tuple[Te
 
 
 def _quality(objectives: Sequence[Objective], batch: Batch) -> Tensor:
-    """(n,) minus the losses of the scores that each picture has: weighted, and no better than at their targets."""
+    """(n,) minus the losses of the scores that each picture has: weighted, and no better than at their targets. And how
+    far it is from pictures to differ from."""
     total = torch.zeros(len(batch), dtype=torch.float64)
     for objective in objectives:
+        if (away := objective.apart(batch)) is not None:
+            total += objective.weight * away.cpu().double()
         if objective.role.search == "scores":
             for score in objective(batch):
                 total -= score.losses.cpu().double()

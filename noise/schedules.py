@@ -25,6 +25,11 @@ def half_way(candidates: int, keep: int, steps: int) -> Rounds:
     return [each for each in rounds if each[1] < candidates]
 
 
+def half_way_only(candidates: int, keep: int, steps: int) -> Rounds:
+    """After half of the steps, keep remain: as good as `half_way` where few are drawn, at half of what those cost."""
+    return [(max(2, -(-steps // 2)) if steps > 1 else 1, keep)] if keep < candidates else []
+
+
 def to_the_end(candidates: int, keep: int, steps: int) -> Rounds:
     """All candidates are sampled to the end."""
     return [(steps, keep)] if keep < candidates else []
@@ -46,6 +51,7 @@ SCHEDULES: dict[str, Callable[[int, int, int], Rounds]] = {
     "half way": half_way,
     "to the end": to_the_end,
     "published": published,
+    "half way only": half_way_only,
 }
 
 

@@ -70,6 +70,13 @@ class Diversity(Objective):
         """(B, B) the distances 1 - K, without the references."""
         return (1 - kernel(batch.features(self.features))).clamp(0, 1).fill_diagonal_(0)
 
+    def apart(self, batch: Batch) -> Tensor | None:
+        """(B,) the mean of the distances 1 - K to the references."""
+        if self._references is None:
+            return None
+        K = kernel(self._with_references(batch.features(self.features)))[: len(batch), len(batch) :]
+        return (1 - K).clamp(0, 1).mean(1)
+
     def _with_references(self, seen: Tensor) -> Tensor:
         if self._references is None:
             return seen

@@ -170,6 +170,10 @@ class Objective(ABC):
         """(B, B) how far each picture is from each other, 0 (the same) .. 1; None where pictures are not compared."""
         return None
 
+    def apart(self, batch: Batch) -> Tensor | None:
+        """(B,) how far each picture is from the references, 0 (the same) .. 1; None where there are none."""
+        return None
+
     def leaves(self) -> tuple[Objective, ...]:
         return (self,)
 

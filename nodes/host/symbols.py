@@ -276,8 +276,25 @@ CONDITIONINGS = (
     Symbol("comfy.hooks.HookKeyframeGroup", "how strong a hook is at this step", has="_current_keyframe"),
 )
 
+KSAMPLER = (
+    Symbol("comfy.samplers.KSampler", "its names, and the sigmas that it makes", has="SAMPLERS SCHEDULERS sigmas"),
+    Symbol(
+        "comfy.samplers.KSampler.__init__",
+        "asked for those sigmas",
+        takes="model steps device sampler scheduler denoise",
+    ),
+    Symbol(
+        "comfy.sample.sample",
+        "one run of KSampler from any noise",
+        takes="model noise steps cfg sampler_name scheduler positive negative latent_image denoise",
+    ),
+    Symbol("latent_preview.prepare_callback", "shows each step of it", takes="model steps"),
+    Symbol("comfy.utils.PROGRESS_BAR_ENABLED", "whether it shows a bar in the console"),
+)
+
 SYMBOLS = {
     "session": (*MODEL, *LATENTS, *STARTS, *SAMPLING, *MODELS, *TWINS, *KERNELS, *LAYERS, *CONDITIONINGS),
+    "ksampler": (*MODEL, *LATENTS, *STARTS, *SAMPLING, *MODELS, *TWINS, *KERNELS, *LAYERS, *CONDITIONINGS, *KSAMPLER),
     "networks": (
         Symbol(
             "comfy.model_patcher.ModelPatcher.__init__",

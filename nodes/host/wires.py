@@ -24,7 +24,9 @@ REFUSED = {
     "sample_dpm_adaptive": "dpm_adaptive chooses its steps by looking at the picture",
     "sample_ar_video": "ar_video keeps a cache from step to step",
 }
-GRADIENT_FREE = "or set optimizer to cma in Noise Optimize, which needs no gradient."
+GRADIENT_FREE = (
+    "or use what needs no gradient: in Noise Optimize set optimizer to cma, in Diverse Sampler set effort to search."
+)
 
 
 def guider_of(model: Any, positive: Any, negative: Any = None, cfg: float = 1.0) -> Any:
