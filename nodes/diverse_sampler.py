@@ -95,10 +95,10 @@ class DiverseSampler(Node):
                     options=list(EFFORTS),
                     default="quick",
                     optional=True,
-                    tooltip="What it may cost, in plain sampling runs. set: 1, so nothing more; needs a noise set for "
-                    "the model, and does little without one. search: about 3; for models without a gradient, such as "
-                    "compiled ones. quick: at most 3 to 4 with 4 steps, 2 to 3 with 8. thorough: at most 5 to 6 with 4 "
-                    "steps, 3 to 4 with 8; goes on where quick has not reached the variety. The node says its price.",
+                    tooltip="What it may cost, in plain sampling runs; the node says the price before and after. set: "
+                    "1, as KSampler; takes a noise set for the model, and does little where there is none. search: "
+                    "about 3; needs no gradient, for compiled models. quick: about 3 with 4 steps, 2 with 8. thorough: "
+                    "up to 6 with 4 steps, 4 with 8; goes on where quick has not reached the variety.",
                 ),
                 io.Combo.Input(
                     "differ_in",
@@ -177,6 +177,7 @@ class DiverseSampler(Node):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod

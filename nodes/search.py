@@ -70,7 +70,7 @@ class NoiseSearch(Node):
                     optional=True,
                     tooltip="half way: all candidates run half of the steps, four times those wanted run on. to the "
                     "end: all run all steps; costs most, hardly better. published: prunes at every step from the "
-                    "first; cheapest, finds less.",
+                    "first; cheapest, finds less. half way only: keeps those wanted half way; for few candidates.",
                 ),
             ],
             outputs=[
