@@ -9,8 +9,8 @@ import pytest
 from frontend import RENDERERS, Frontend
 from pack import ROOT
 
+KEEP = "Noise Optimize 7 - Keep these, push the rest away (no download)"
 QUICK_START = "Noise Optimize 1 - Quick start (no download)"
-DROP_IN = "Noise Optimize 9 - Drop-in, Diverse Seeds in a KSampler graph (no download)"
 
 
 def open_example(frontend: Frontend, name: str) -> None:
@@ -21,8 +21,9 @@ def open_example(frontend: Frontend, name: str) -> None:
 def test_a_wrong_graph_is_told_in_one_sentence_until_it_is_mended(
     frontend: Frontend, renderer: str, tmp_path: Path
 ) -> None:
-    open_example(frontend, QUICK_START)
-    frontend.set("EmptySD3LatentImage", "batch_size", 1)
+    open_example(frontend, KEEP)
+    frontend.set("Noise Optimize", "keep", "")
+    frontend.set("Empty Latent Image", "batch_size", 1)
     assert frontend.run() == "execution_error"
     message = frontend.page.evaluate("() => window.ended.at(-1)[1].exception_message").strip()
     assert "only one: raise the batch size" in message and "Traceback" not in message
@@ -35,14 +36,14 @@ def test_a_wrong_graph_is_told_in_one_sentence_until_it_is_mended(
     assert told.count() == 2  # in the node and in the frontend's own box
     assert all(each.is_visible() for each in told.all())
 
-    frontend.set("EmptySD3LatentImage", "batch_size", 2)
+    frontend.set("Empty Latent Image", "batch_size", 2)
     frontend.set("Noise Optimize", "iterations", 1)
     assert frontend.run() == "execution_success"
     assert told.count() == 0
 
 
 def test_a_graph_that_is_refused_is_told_in_the_words_of_the_node(frontend: Frontend) -> None:
-    open_example(frontend, DROP_IN)
+    open_example(frontend, QUICK_START)
     frontend.set("Diverse Seeds", "set", "gone.safetensors")
     frontend.page.get_by_test_id("queue-button").first.click()
     frontend.page.get_by_text("gone.safetensors: there is no such noise set").wait_for()

@@ -37,9 +37,9 @@ OUTPUTS = ("PreviewImage", "NoiseOptimizeMeasure")
 
 
 class QuickStart:
-    """The first example graph, with the pictures of its two samplers saved as they are decoded."""
+    """The first quick start, with the pictures of its two samplers saved as they are decoded."""
 
-    FILE = ROOT / "example_workflows" / "Noise Optimize 1 - Quick start (no download).json"
+    FILE = ROOT / "tests" / "graphs" / "published" / "0.1" / "Noise Optimize 1 - Quick start (no download).json"
 
     def __init__(self, server: Server, **settings: Any) -> None:
         """settings: of Noise Optimize, where they are not to be as shipped."""

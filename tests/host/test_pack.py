@@ -1,22 +1,26 @@
 """The pack as the host sees it while it starts."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from pkgutil import resolve_name
 
 import comfyui
 import pytest
 from comfy_config.config_parser import extract_node_configuration
-from comfyui_workflow_templates import iter_templates
+from comfyui_workflow_templates import get_asset_path, iter_templates
 from pack import ROOT
 from packaging.specifiers import SpecifierSet
+from workflow import nodes
 
 import noise_optimize.nodes as pack_nodes
 
 HEAVY = ("open_clip", "lpips", "timm", "torchvision", "kornia", "matplotlib", "cma")
 HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview")
+SHIPPED = (ROOT / "example_workflows", ROOT / "subgraphs")
 SCHEMAS = [node.GET_SCHEMA() for group in pack_nodes.GROUPS for node in group.NODES]
 
 IMPORT = f"""
@@ -89,6 +93,23 @@ def test_no_example_has_the_name_of_an_official_template_or_of_another_packs():
     assert len(official) > 100 and ours
     assert not official & {name.lower() for name in ours}
     assert all(re.fullmatch(r"Noise Optimize \d+ - [A-Z][\w .,()-]+", name) for name in ours)
+
+
+def models(graph):
+    """What a graph says of the files that its loaders name: (file, address, folder)."""
+    for node in nodes(graph):
+        for model in node.get("properties", {}).get("models") or ():
+            yield model["name"], model["url"].removesuffix("?download=true"), model["directory"]
+
+
+def test_every_file_of_a_model_is_named_as_an_official_template_names_it():
+    """None is made up: name, address and folder stand in a template that ComfyUI brings."""
+    paths = (get_asset_path(template.template_id, f"{template.template_id}.json") for template in iter_templates())
+    graphs = (json.loads(Path(path).read_text(encoding="utf-8")) for path in paths)
+    official = {model for graph in graphs if "nodes" in graph for model in models(graph)}
+    ours = [json.loads(path.read_text(encoding="utf-8")) for folder in SHIPPED for path in folder.glob("*.json")]
+    named = {model for graph in ours for model in models(graph)}
+    assert len(named) > 10 and named <= official
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
