@@ -20,6 +20,8 @@ from ..objectives.objective import Objective
 from . import sockets
 from .latents import check_latent
 
+LISTED = 16  # choices that a sentence names at most
+
 
 def has(*names: str) -> Callable[[Any], bool]:
     return lambda value: all(hasattr(value, name) for name in names)
@@ -110,7 +112,9 @@ def check_number(each: Any, name: str, value: Any, kind: type, what: str) -> Non
 
 def check_choice(name: str, value: Any, options: Any) -> None:
     if not (isinstance(value, str) and value in list(options)):
-        raise ValueError(f"{name} is {shortened(value)}; choose one of {', '.join(map(str, options))}.")
+        names = list(map(str, options))
+        listed = ", ".join(names) if len(names) <= LISTED else f"{', '.join(names[:LISTED])} and the others of its list"
+        raise ValueError(f"{name} is {shortened(value)}; choose one of {listed}.")
 
 
 def shortened(value: Any, letters: int = 60) -> str:

@@ -247,10 +247,8 @@ def refuse(wanted: Wanted, effort: Effort) -> None:
     mask = wanted.latent.get("noise_mask")
     if isinstance(mask, Tensor) and not mask.any():
         raise ValueError("latent_image has an empty mask: nothing may change. Paint one, or set variety to 0.")
-    if samples.is_nested:
-        return
     guider = sampling.guider()
-    samples = host.latent_image(guider, wanted.latent)
+    samples = host.latent_image(guider, {**wanted.latent, "samples": parts(samples)[0]})
     if wanted.vae is not None:
         host.refuse_vae(wanted.vae, samples)
     if effort.gradient:

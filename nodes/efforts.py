@@ -11,7 +11,7 @@ import torch
 from comfy.model_management import load_models_gpu
 from torch import Tensor
 
-from ..noise.bill import FIRST, in_words
+from ..noise.bill import FIRST
 from ..noise.coloured import Spectrum
 from ..noise.settings import Settings
 from ..objectives.batch import LATENTS, Batch
@@ -79,7 +79,7 @@ class Handed:
 
 def plain(wanted: Wanted) -> Handed:
     """KSampler, bit for bit."""
-    return rendered(wanted, wanted.random, "off: variety is 0, so this is KSampler")
+    return rendered(wanted, wanted.random, "off: variety is 0")
 
 
 def from_set(wanted: Wanted) -> Handed:
@@ -90,7 +90,7 @@ def from_set(wanted: Wanted) -> Handed:
 
 def rendered(wanted: Wanted, noise: Any, said: str) -> Handed:
     """What KSampler makes of a NOISE. said: what that is."""
-    words = f"{said}\nIt costs no more than KSampler: {in_words('1', wanted.count)}."
+    words = f"{said} · costs 1 plain run of {wanted.count}"
     write(words, wanted.node_id)
     latent = wanted.latent
     samples = host.fitted(wanted.sampling.model, latent)

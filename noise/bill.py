@@ -68,7 +68,7 @@ class Bill:
 
 def in_words(runs: str, pictures: int) -> str:
     """A price, for a sentence: so many plain runs of a batch of so many pictures."""
-    return f"{runs} plain sampling run{'s'[: runs != '1']} of {pictures} picture{'s'[: pictures > 1]}"
+    return f"{runs} plain sampling runs of {pictures} picture{'s'[: pictures > 1]}"
 
 
 def doubtful(start: float, found: float, finished: float) -> bool:

@@ -14,6 +14,7 @@ import nodes
 import pytest
 import tiny_models
 import torch
+from comfy.nested_tensor import NestedTensor
 from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from noise_optimize.nodes.differing import DIFFER_IN
 from noise_optimize.nodes.diverse_sampler import DiverseSampler
 from noise_optimize.nodes.efforts import EFFORTS
 from noise_optimize.nodes.host.models import layout
+from noise_optimize.nodes.latents import of_size
 from noise_optimize.nodes.noise_sets import NoiseSetNode
 from noise_optimize.nodes.optimize import NoiseOptimize
 from noise_optimize.nodes.search import NoiseSearch
@@ -157,7 +159,7 @@ def test_effort_set_is_noise_set_bit_for_bit(wires: dict[str, Any], file: Path, 
     latent, _, noise = diverse(wires, variety=0.7, effort="set")
     assert torch.equal(latent["samples"], wanted)
     assert torch.equal(advanced(wires, noise), wanted)
-    assert said[0].startswith("6 patterns") and "1 plain sampling run of 2 pictures" in said[0]
+    assert said[0].startswith("6 patterns") and "costs 1 plain run of 2" in said[0]
     file.unlink()
     diverse(wires, variety=0.7, effort="set")
     assert said[-1].startswith("pink noise · no set for this model yet")
@@ -258,9 +260,9 @@ def test_it_says_its_price_before_and_after_and_that_is_what_was_counted(
     calls.clear()
     said.clear()
     told = words(settings)
-    price = r"(?:as much as|KSampler:) ([\d.]+) plain sampling runs? of 2 pictures"
+    price = r"(?:as much as|costs?) ([\d.]+) plain (?:sampling )?runs? of 2"
     before, after = (float(re.search(price, text)[1]) for text in (said[0], told))
-    most = re.search(r"at most ([\d.]+)\.", said[0])
+    most = re.search(r"at most ([\d.]+)", said[0])
     assert after == pytest.approx(sum(calls) / (2 * wires["steps"]), abs=0.05)
     assert before <= after <= (float(most[1]) if most else before)
 
@@ -373,3 +375,43 @@ def test_a_ksampler_becomes_one_by_its_name_alone() -> None:
         theirs = {key: value for key, value in (options[0] if options else {}).items() if key != "tooltip"}
         assert {key: ours.get(key) for key in theirs} == theirs
         assert not isinstance(kind, list) or ours["options"] == kind
+
+
+def test_a_latent_grows_as_repeat_latent_batch_makes_it_grow() -> None:
+    latent = {"samples": picture(2), "batch_index": [3, 5]}
+    (wanted,) = nodes.RepeatLatentBatch().repeat(latent, 3)
+    grown = of_size(latent, 6)
+    assert torch.equal(grown["samples"], wanted["samples"]) and grown["batch_index"] == wanted["batch_index"]
+    fewer = of_size(latent, 1)
+    assert torch.equal(fewer["samples"], latent["samples"][:1]) and fewer["batch_index"] == [3]
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_some_of_a_batch_start_from_their_own_noise_and_its_noise_gives_them_again(
+    wires: dict[str, Any], effort: str
+) -> None:
+    wires["latent_image"] = {"samples": torch.zeros(2, 4, 8, 8), "batch_index": [1, 4]}
+    latent, _, noise = diverse(wires, effort=effort)
+    assert (latent.get("batch_index") == [1, 4]) == (effort != "search")
+    empty = {**latent, "samples": torch.zeros_like(latent["samples"])}
+    with torch.inference_mode():
+        again = custom.SamplerCustomAdvanced.execute(**parts_of(wires) | {"noise": noise, "latent_image": empty})[0]
+    assert torch.equal(again["samples"], latent["samples"])
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_a_lora_is_sampled_with_and_the_model_is_left_as_it_was(wires: dict[str, Any], effort: str) -> None:
+    before = {name: weight.clone() for name, weight in wires["model"].model.state_dict().items()}
+    lora = wires["model"].clone()
+    name = next(name for name in before if name.endswith("to_q.weight"))
+    lora.add_patches({name: ("diff", (torch.ones_like(before[name]),))})
+    latent, _, noise = diverse(wires | {"model": lora}, effort=effort)
+    assert torch.equal(advanced(wires | {"model": lora}, noise), latent["samples"])
+    assert not torch.equal(advanced(wires, noise), latent["samples"])
+    assert torch.equal(ksampler(wires)["samples"], diverse(wires, variety=0.0)[0]["samples"])
+
+
+def test_each_of_several_latents_in_one_grows() -> None:
+    latent = {"samples": NestedTensor([torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8)])}
+    grown = of_size(latent, 4)["samples"]
+    assert [len(part) for part in grown.unbind()] == [4, 4]

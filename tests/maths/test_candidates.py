@@ -84,3 +84,16 @@ def test_what_a_score_cannot_see_is_broken_and_so_may_be_all_of_a_part() -> None
     quality, distance = joined([Blind()], [scored([Blind()], Batch(part)) for part in latents.split(2)])
     assert quality.isnan().tolist() == [True, True, False, False, False]
     assert not distance.any()
+
+
+def test_what_is_far_from_pictures_to_differ_from_is_better_by_the_weighted_mean_distance() -> None:
+    latents = torch.zeros(3, 2, 1, 1, dtype=torch.float64)
+    latents[0, 0], latents[1, 1], latents[2] = 1, 1, 0.5**0.5
+    unbound = Diversity(features=LatentFeatures(grid=1), weight=3)
+    assert scored([unbound], Batch(latents)).quality.tolist() == [0, 0, 0]
+    same, none = Batch(latents[:1]), Batch(latents[1:2])
+    apart = scored([unbound.bind(references=same)], Batch(latents)).quality
+    torch.testing.assert_close(apart, 3 * torch.tensor([0, 1, 1 - 0.5**0.5], dtype=torch.float64))
+    both = Batch(torch.cat([same.latents, none.latents]))
+    apart = scored([unbound.bind(references=both)], Batch(latents)).quality
+    torch.testing.assert_close(apart, 3 * torch.tensor([0.5, 0.5, 1 - 0.5**0.5], dtype=torch.float64))

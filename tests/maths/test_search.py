@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from noise_optimize.noise.schedules import SCHEDULES, for_each_place, half_way, price, published
+from noise_optimize.noise.schedules import SCHEDULES, for_each_place, half_way, half_way_only, price, published
 from noise_optimize.noise.search import broken, greedy, search, select, value
 
 
@@ -84,6 +84,12 @@ def test_half_way_never_prunes_after_the_first_step():
     assert half_way(64, 4, 2) == [(2, 4)]
     assert half_way(64, 4, 1) == [(1, 4)]
     assert half_way(16, 4, 4) == [(4, 4)]
+
+
+def test_half_way_only_keeps_what_is_wanted_after_half_of_the_steps():
+    assert half_way_only(16, 4, 4) == half_way_only(64, 4, 4) == [(2, 4)]
+    assert half_way_only(16, 4, 9) == [(5, 4)] and half_way_only(16, 4, 1) == [(1, 4)]
+    assert half_way_only(4, 4, 4) == [] and price([(2, 4)], 16, resumed=True) == 32
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
