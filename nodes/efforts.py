@@ -14,7 +14,7 @@ from torch import Tensor
 from ..noise.bill import FIRST
 from ..noise.coloured import Spectrum
 from ..noise.settings import Settings
-from ..objectives.batch import LATENTS, Batch
+from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, host
 from .files import described
@@ -147,7 +147,7 @@ def optimised(wanted: Wanted, iterations: int) -> Handed:
         described(noise),
         latent.get("batch_index"),
     )
-    pictures = None if wanted.vae is None else torch.cat([part.batch.pictures for part in made])
+    pictures = None if wanted.vae is None else torch.cat([part.batch.get(PICTURES) for part in made])
     parts = [(part.places, part.result) for part in made]
     return Handed(found, latent, pictures, f"{history.report(parts, before, after, finished)}\n{run.cost()}")
 
