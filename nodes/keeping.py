@@ -104,9 +104,10 @@ class Kept:
         free = like.new_tensor(moves).reshape(-1, *[1] * (like.ndim - 1))
         return free if mask is None else mask * free
 
-    def shown(self, file: str) -> dict[str, Any]:
-        """What the node in the browser must know of a run to keep more. file: of the noise that it found."""
-        return {"file": file, "keep": [place + 1 for place in self.places], "kept_from": self.source}
+    def shown(self, found: FixedNoise) -> dict[str, Any]:
+        """What the node in the browser must know of a run to keep more; found: its noise, which is written."""
+        kept = {"keep": [place + 1 for place in self.places], "kept_from": self.source}
+        return {"file": write(found), "pictures": len(found.samples), **kept}
 
     @property
     def listed(self) -> str:

@@ -21,7 +21,7 @@ from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, sockets
 from .files import described
-from .keeping import Kept, keep_inputs, write
+from .keeping import Kept, keep_inputs
 from .latents import FixedNoise, SetNoise, batch_size, filled
 from .measure import to_pictures
 from .node import Node
@@ -323,7 +323,7 @@ class NoiseOptimize(Node):
             words = "\n".join([words, f"Preset {preset} ({recipe.source}):", *(f"- {line}." for line in otherwise)])
         panels = {name: leaf.role.panel for name, leaf in zip(after, objective.leaves(), strict=True)}
         shown = ui.PreviewText(words).as_dict()
-        shown["kept"] = [run.kept.shown(write(found)) | run.line.shown]
+        shown["kept"] = [run.kept.shown(found) | run.line.shown]
         images: Any = ExecutionBlocker(NO_VAE)
         if vae is not None:
             images = torch.cat([part.batch.get(PICTURES) for part in made]).movedim(1, -1).cpu()

@@ -14,7 +14,7 @@ const STYLE = `
 .noise-optimize-keep button { position: relative; padding: 0; border: 0; border-radius: 6px; background: none; color: inherit;
   cursor: pointer; overflow: hidden; }
 .noise-optimize-keep button::before { content: ""; position: absolute; inset: 0; border: 3px solid transparent;
-  border-radius: 6px; }
+  border-radius: 6px; box-shadow: inset 0 0 0 1px #8884; }
 .noise-optimize-keep button:hover::before, .noise-optimize-keep button:focus-visible::before { border-color: #bbb; }
 .noise-optimize-keep button[aria-pressed="true"]::before { border-color: #e0a458; }
 .noise-optimize-keep .pi { position: absolute; top: 8px; right: 8px; padding: 4px; border-radius: 4px; background: #e0a458;
@@ -114,7 +114,6 @@ class Panel {
       this.write("keep", [...kept].sort((a, b) => a - b).join(", "));
       this.write("kept_from", kept.size ? this.run.file : "");
     });
-    this.mark();
   }
 
   write(name, value) {
@@ -126,6 +125,7 @@ class Panel {
   }
 
   mark() {
+    if (!this.run) return;
     const kept = this.kept;
     for (const [i, button] of [...this.grid.children].entries()) {
       const on = kept.has(i + 1);
@@ -134,24 +134,29 @@ class Panel {
     }
   }
 
+  /** The button of a picture; of its number alone, where the node has no VAE. */
+  cell(number, image) {
+    const button = made("button", { type: "button" }, made("i", { class: "pi pi-thumbtack" }));
+    if (image) {
+      const source = api.apiURL(`/view?${new URLSearchParams(image)}`);
+      button.prepend(made("img", { src: source, alt: `Picture ${number}` }));
+    } else button.prepend(`Picture ${number}`);
+    button.addEventListener("click", () => this.toggle(number));
+    return button;
+  }
+
   /** The pictures of a run that has ended. */
   show(run, images) {
     [this.run, this.images] = [run, images];
-    const columns = Math.ceil(Math.sqrt(images.length));
-    const cells = images.map((image, i) => {
-      const source = api.apiURL(`/view?${new URLSearchParams(image)}`);
-      const picture = made("img", { src: source, alt: `Picture ${i + 1}` });
-      const button = made("button", { type: "button" }, picture, made("i", { class: "pi pi-thumbtack" }));
-      button.addEventListener("click", () => this.toggle(i + 1));
-      return button;
-    });
-    const picture = cells[0]?.firstChild;
-    if (picture)
-      picture.onload = () => {
-        this.shape[2] = picture.naturalHeight / picture.naturalWidth;
+    const columns = Math.ceil(Math.sqrt(run.pictures));
+    const cells = Array.from({ length: run.pictures }, (_, i) => this.cell(i + 1, images[i]));
+    const first = cells[0].querySelector("img");
+    if (first)
+      first.onload = () => {
+        this.shape[2] = first.naturalHeight / first.naturalWidth;
         this.fit();
       };
-    this.fill(columns, Math.ceil(images.length / Math.max(1, columns)), this.shape[2], ...cells);
+    this.fill(columns, Math.ceil(run.pictures / columns), first ? this.shape[2] : 0.3, ...cells);
     this.draw(run);
     this.mark();
   }
@@ -182,6 +187,13 @@ function add(node) {
     getMinHeight: () => panel.height,
   });
   shown.serialize = false;
+  for (const each of [widget(node, "keep"), widget(node, "kept_from")]) {
+    const { callback } = each;
+    each.callback = function (...given) {
+      callback?.apply(this, given);
+      panel.mark();
+    };
+  }
   node.hideOutputImages = true; // in Nodes 2.0
   node.onDrawBackground = () => {}; // where the classic canvas adds the same pictures once more
   const { onExecuted } = node;
