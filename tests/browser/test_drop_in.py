@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from comfy_server import Server
 from frontend import Frontend
+
+VISIBLE = 10  # nodes that the search shows without scrolling
 
 KSAMPLER = """() => {
     const graph = app.graph;
@@ -111,3 +114,17 @@ def test_the_sockets_of_the_pack_have_colors_in_both_renderers(frontend: Fronten
     ])""")
     assert colors[:3] == [colors[0]] * 3 and colors[3:] == [colors[3]] * 3 and colors[0] != colors[3]
     assert all(colors)
+
+
+def test_what_people_type_finds_the_drop_in_nodes_before_all_others_of_the_pack(
+    frontend: Frontend, server: Server
+) -> None:
+    """ComfyUI's own nodes may come first where a name of theirs has the word."""
+    described = server.get("object_info")
+    ours = {node["display_name"] for name, node in described.items() if name.startswith("NoiseOptimize")}
+    drop_in = {"Diverse Seeds", "Diverse Sampler"}
+    for words in ("same image", "same face", "different", "variation", "seed variance", "variety", "seed"):
+        found = frontend.search_nodes(words)[:VISIBLE]
+        begins = [title for title in found if title.lower().startswith(words)]  # these are first whatever they are
+        of_pack = [title for title in found if title in ours and title not in begins]
+        assert {*of_pack[:2]} & drop_in == {*of_pack[:2]} != set(), words

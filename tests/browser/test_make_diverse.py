@@ -3,10 +3,13 @@ back exactly."""
 
 from __future__ import annotations
 
+import json
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
-from frontend import RENDERERS, Frontend
+from frontend import CLASSIC, NODES_2, RENDERERS, Frontend
 
 CUSTOM = """() => {
     const graph = app.graph;
@@ -41,6 +44,38 @@ CUSTOM = """() => {
     group.size = [380, 200];
     graph.add(group);
     return graph.serialize();
+}"""
+
+
+TEMPLATES = Path(find_spec("comfyui_workflow_templates_json").submodule_search_locations[0]) / "templates"
+OFFICIAL = TEMPLATES / "image_z_image_turbo.json"
+DEMO = """() => {
+    const host = app.graph._nodes.find(node => node.subgraph), inside = host.subgraph;
+    const find = type => inside.nodes.find(node => node.type === type);
+    const replaced = (type, old) => {
+        const node = LiteGraph.createNode(type);
+        node.pos = [...find(old).pos];
+        inside.add(node);
+        return node;
+    };
+    const model = replaced("NoiseOptimizeLoadDemo", "UNETLoader");
+    const prompt = replaced("NoiseOptimizeDemoPrompt", "CLIPTextEncode");
+    const sampler = find("KSampler");
+    sampler.title = "My sampler";
+    host.title = "Text to image";
+    model.connect(0, sampler, "model");
+    model.connect(1, find("VAEDecode"), "vae");
+    prompt.connect(0, sampler, "positive");
+    prompt.connect(0, find("ConditioningZeroOut"), 0);
+    for (const type of ["UNETLoader", "CLIPLoader", "VAELoader", "CLIPTextEncode", "ModelSamplingAuraFlow"])
+        inside.remove(find(type));
+    for (const [name, value] of Object.entries({ width: 64, height: 64, steps: 4, seed: 7 }))
+        host.widgets.find(widget => widget.name === name).value = value;
+    return app.graph.serialize();
+}"""
+ENTER = """() => {
+    const host = app.graph._nodes.find(node => node.subgraph);
+    app.canvas.openSubgraph(host.subgraph, host);
 }"""
 
 
@@ -85,3 +120,40 @@ def test_a_custom_sampler_becomes_noise_optimize_that_runs_and_is_undone(fronten
     frontend.redo()
     assert frontend.run() == "execution_success"
     assert frontend.pictures("Preview Image") == 4
+
+
+@pytest.mark.parametrize(
+    ("renderer", "clicked"),
+    [(CLASSIC, "My sampler"), (NODES_2, "My sampler"), (CLASSIC, "Text to image")],
+    ids=["in the subgraph", "in the subgraph, Nodes 2.0", "at the subgraph"],
+)
+def test_the_official_template_becomes_diverse_by_right_click_and_is_undone(
+    frontend: Frontend, renderer: str, clicked: str
+) -> None:
+    """The KSampler of the template that most people have, whose seed and steps are widgets of its subgraph."""
+    frontend.open(json.loads(OFFICIAL.read_text(encoding="utf-8")))
+    frontend.open(frontend.page.evaluate(DEMO))
+    if clicked == "My sampler":
+        frontend.page.evaluate(ENTER)
+        frontend.page.wait_for_timeout(500)
+    before, plain = frontend.graph(), frontend.prompt()
+    (place,) = (key for key, node in plain.items() if node["class_type"] == "KSampler")
+
+    frontend.choose(clicked, "Make it diverse")
+    diverse = frontend.prompt()
+    assert diverse[place]["class_type"] == "NoiseOptimizeDiverseSampler"
+    assert diverse[place]["inputs"].items() >= plain[place]["inputs"].items()
+    assert (plain[place]["inputs"]["seed"], plain[place]["inputs"]["steps"]) == (7, 4)
+    assert diverse[diverse[place]["inputs"]["vae"][0]]["class_type"] == "NoiseOptimizeLoadDemo"
+    others = {key: node for key, node in plain.items() if key != place}
+    assert {key: node for key, node in diverse.items() if key != place} == others
+    assert frontend.overlapping() == []
+
+    frontend.undo()
+    assert frontend.prompt() == plain
+    assert without_view(frontend.graph()) == without_view(before)
+    frontend.redo()
+    assert frontend.run() == "execution_success"
+    save = only(before, type="SaveImage")
+    images = frontend.page.evaluate("id => app.nodeOutputs[id].images.length", save["id"])
+    assert images == 4
