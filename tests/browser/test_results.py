@@ -9,7 +9,7 @@ from comfy_server import Server
 from frontend import RENDERERS, Frontend
 from pack import ROOT
 
-SEARCH = "Noise Optimize 2 - Search, then optimize (no download)"
+SEARCH = "Noise Optimize 9 - Search, then optimize (no download)"
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
@@ -17,12 +17,12 @@ def test_a_search_shows_its_pictures_once_and_those_of_the_next_run_in_their_pla
     frontend: Frontend, renderer: str
 ) -> None:
     frontend.open(json.loads((ROOT / "example_workflows" / f"{SEARCH}.json").read_text(encoding="utf-8")))
-    frontend.set("Noise Optimize", "iterations", 0)
+    frontend.set("After: Noise Optimize", "iterations", 0)
     before: list[str] = []
     for _ in range(2):
         assert frontend.run() == "execution_success"
         frontend.page.wait_for_timeout(1000)
-        shown = frontend.shown("Noise Search", after=before)
+        shown = frontend.shown("Noise Search: the four that differ most", after=before)
         assert all("/view?" in source for source in shown)  # what is seen on the way is a blob
         assert len({*shown}) == len(shown) == 4
         assert not {*shown} & {*before}
