@@ -157,7 +157,7 @@ class Run:
             looks = Looks.at(session, FINISHED, 0, PICTURES in self.objective.needs, self.bill)
             return looks.render(self.start[stay].to(session.device))
 
-        ahead = {}
+        ahead: dict[int, Batch] = {}
         for places in list(turns(self.total, self.at_once))[1:]:
             if stay := [place for place in places if place in self.kept.places]:
                 batch = self.in_session(stay, self.sampler, rendered)
