@@ -13,7 +13,8 @@ import tiny_models
 import torch
 from torch import nn
 
-FORMATS = ("float8_e4m3fn", "int8_tensorwise")
+# The formats that the host knows: 0.22 has no int8 yet.
+FORMATS = tuple(name for name in ("float8_e4m3fn", "int8_tensorwise") if name in comfy.quant_ops.QUANT_ALGOS)
 
 
 def model(name: str, stored: str, dtype: torch.dtype = torch.float32) -> comfy.model_patcher.ModelPatcher:
