@@ -4,11 +4,11 @@ back exactly."""
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from comfyui_workflow_templates import get_asset_path
 from frontend import CLASSIC, NODES_2, RENDERERS, Frontend
 
 CUSTOM = """() => {
@@ -45,10 +45,6 @@ CUSTOM = """() => {
     graph.add(group);
     return graph.serialize();
 }"""
-
-
-TEMPLATES = Path(find_spec("comfyui_workflow_templates_json").submodule_search_locations[0]) / "templates"
-OFFICIAL = TEMPLATES / "image_z_image_turbo.json"
 DEMO = """() => {
     const host = app.graph._nodes.find(node => node.subgraph), inside = host.subgraph;
     const find = type => inside.nodes.find(node => node.type === type);
@@ -131,7 +127,8 @@ def test_the_official_template_becomes_diverse_by_right_click_and_is_undone(
     frontend: Frontend, renderer: str, clicked: str
 ) -> None:
     """The KSampler of the template that most people have, whose seed and steps are widgets of its subgraph."""
-    frontend.open(json.loads(OFFICIAL.read_text(encoding="utf-8")))
+    official = get_asset_path("image_z_image_turbo", "image_z_image_turbo.json")
+    frontend.open(json.loads(Path(official).read_text(encoding="utf-8")))
     frontend.open(frontend.page.evaluate(DEMO))
     if clicked == "My sampler":
         frontend.page.evaluate(ENTER)

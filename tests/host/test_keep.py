@@ -112,7 +112,8 @@ def test_what_is_measured_of_a_run_is_of_what_may_move(wires):
 def test_a_picture_that_was_found_is_kept_from_its_file_as_it_was_shown(sampler, seed):
     wires = wired(sampler)
     first, shown, _, told = run(wires)
-    assert told["keep"] == [] and told["kept_from"] == "" and told["pictures"] == PICTURES
+    measured = {name: told[name] for name in ("file", "label", "line")}
+    assert told == measured | {"pictures": PICTURES, "keep": [], "kept_from": ""}
     again = seeded(wires, seed)
     noise, latents, _, told_again = run(again, keep="2", kept_from=told["file"])
     assert latents[1].equal(shown[1]) and noise.samples[1].equal(first.samples[1])

@@ -21,6 +21,7 @@ INSTEAD = {
 GONE = {*INSTEAD, "CLIPLoader", "DualCLIPLoader", "LoraLoaderModelOnly"}
 AT_MOST = {"width": 64, "height": 64, "batch_size": 2, "iterations": 1, "total_pictures": 3, "patterns": 4}
 AT_MOST |= {"candidates": 4, "keep": 2}
+EXACTLY = {"steps": 2}  # in one the demo draws nothing that could be told apart
 
 
 def replaced(part: dict[str, Any]) -> dict[str, Any]:
@@ -38,10 +39,8 @@ def replaced(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def small(name: str, value: Any) -> Any:
-    if isinstance(value, int) and name == "steps":
-        return 2  # in one the demo draws nothing that could be told apart
-    if isinstance(value, int) and name in AT_MOST:
-        return min(value, AT_MOST[name])
+    if isinstance(value, int):
+        return EXACTLY.get(name, min(value, AT_MOST.get(name, value)))
     if isinstance(value, str) and "\n" in value:
         return "\n".join(value.splitlines()[:4])  # of a list of prompts
     return value

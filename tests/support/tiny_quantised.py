@@ -9,12 +9,14 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.quant_ops
 import comfy.supported_models
+import comfyui
 import tiny_models
 import torch
 from torch import nn
 
-# The formats that the host knows: 0.22 has no int8 yet.
-FORMATS = tuple(name for name in ("float8_e4m3fn", "int8_tensorwise") if name in comfy.quant_ops.QUANT_ALGOS)
+FORMATS = ("float8_e4m3fn",)
+if comfyui.version() != comfyui.OLDEST_VERSION:  # which has no int8 yet
+    FORMATS += ("int8_tensorwise",)
 
 
 def model(name: str, stored: str, dtype: torch.dtype = torch.float32) -> comfy.model_patcher.ModelPatcher:

@@ -2,7 +2,7 @@
 // variety rose. It serves every node with the widgets keep and kept_from.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { once } from "./wires.js";
+import { nodeOf, once } from "./wires.js";
 
 const STYLE = `
 .noise-optimize-keep { display: flex; flex-direction: column; gap: 4px; height: 100%; overflow: hidden; font-size: 12px;
@@ -33,14 +33,6 @@ const FOOT = 36;
 const widget = (node, name) => node.widgets?.find((each) => each.name === name);
 const numbers = (text) => (text.match(/\d+/g) ?? []).map(Number);
 const keeps = (node) => widget(node, "keep") && widget(node, "kept_from");
-
-/** The node that the server calls by an id like "7", or "12:7" in a subgraph. */
-function nodeOf(id) {
-  const path = String(id).split(":");
-  const last = path.pop();
-  const graph = path.reduce((at, step) => at?.getNodeById(Number(step))?.subgraph, app.rootGraph ?? app.graph);
-  return graph?.getNodeById(Number(last));
-}
 
 /** An element with attributes and children. */
 function made(tag, attributes, ...children) {
