@@ -1,13 +1,12 @@
 """The gradient through ControlNets, and that nothing of them is kept or left behind."""
 
-import gc
-
 import comfy.model_management
 import comfy.samplers
 import host_gradients as gradients
 import pytest
 import tiny_models
 import torch
+from memory import live_bytes
 from tiny_controlnets import control_lora, control_of, controlnet, wire
 
 STEP = 3e-2
@@ -99,12 +98,6 @@ def held(session):
     before = live_bytes()
     latents = session.generate(noise)
     return live_bytes() - before + 0 * len(latents)
-
-
-def live_bytes():
-    gc.collect()
-    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
-    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 @pytest.mark.parametrize("memory", ["low", "fast"])

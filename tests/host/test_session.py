@@ -1,6 +1,5 @@
 """A session gives what the host gives, a gradient besides, and leaves nothing behind."""
 
-import gc
 import types
 import weakref
 
@@ -12,6 +11,7 @@ import host_gradients as gradients
 import pytest
 import tiny_models
 import torch
+from memory import live_bytes
 
 from noise_optimize.nodes.host.wires import DifferentiableSampler
 
@@ -214,16 +214,6 @@ def test_nothing_is_left_behind(body, error, memory):
     assert all(torch.equal(value, after[name]) for name, value in weights.items())
     assert parameters == {name: id(p) for name, p in wired.model_patcher.model.named_parameters()}
     assert torch.equal(ordinary(wired, "euler", sigmas, latent), before)
-
-
-def live_bytes():
-    gc.collect()
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if is_tensor(t)}
-    return sum(storages.values())
-
-
-def is_tensor(thing):
-    return issubclass(type(thing), torch.Tensor)
 
 
 def test_the_twentieth_run_keeps_no_more_memory_than_the_second():
