@@ -45,7 +45,6 @@ class ModelCalls:
         self.memory = memory
         self.guider: Any = None  # of the run that is now, or was last
         self.count = 0  # of its calls with gradient
-        self.writes = Writes()
         self.divide = True  # into chunks, what is made again; a patch may forbid it
         self.ask: Ask | None = None  # makes calls while they are tried, whether or not a gradient is asked for
         self.held: weakref.WeakSet[Held] = weakref.WeakSet()
@@ -74,7 +73,8 @@ class ModelCalls:
             output = rescaled(lambda *rows: call(*rows)[0], *tensors) if half else call(*tensors)[0]
         else:
             chunk = self.memory.model if divisible and self.divide else None
-            output = recompute(call, *tensors, chunk=chunk, verify=True, writes=self.writes)
+            writes = Writes.of(executor.class_obj, "call")
+            output = recompute(call, *tensors, chunk=chunk, verify=True, writes=writes)
         return layers_of(output, divisible)
 
     @contextlib.contextmanager

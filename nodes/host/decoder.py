@@ -27,7 +27,6 @@ class Decoder:
     def __init__(self, vae: Any, memory: Memory) -> None:
         self.vae, self.memory = vae, memory
         self.network = vae.first_stage_model
-        self.writes = Writes()
 
     def __call__(self, latents: Tensor) -> Tensor:
         vae = self.vae
@@ -41,9 +40,10 @@ class Decoder:
             return normal(decoded)
         pictures = partial(self.pictures, self.network)
         check_decoder(vae.first_stage_model, pictures, latents[:1])
+        writes = Writes.of(vae.first_stage_model, self.memory.mode)
         if self.memory.mode == "fast":
-            return self.writes(lambda latents: rescaled(pictures, latents), latents)
-        return recompute(pictures, latents, chunk=self.memory.decoder, writes=self.writes)
+            return writes(lambda latents: rescaled(pictures, latents), latents)
+        return recompute(pictures, latents, chunk=self.memory.decoder, writes=writes)
 
     def pictures(self, network: Any, latents: Tensor) -> Tensor:
         vae = self.vae

@@ -42,7 +42,7 @@ class Gradients:
 
     def __init__(self, sampling: Sampling, roots: Sequence[Any], memory: Memory, steps: int) -> None:
         self.sampling, self.memory, self.steps = sampling, memory, steps
-        self.calls, self.writes, self.endings = ModelCalls(memory), Writes(), Endings()
+        self.calls, self.endings = ModelCalls(memory), Endings()
         self.opened, self.run = contextlib.ExitStack(), contextlib.ExitStack()
         self.guider = resident_guider(sampling.guider)
         add_wrapper(WrappersMP.PREPARE_SAMPLING, self.load, self.guider.model_options)
@@ -73,7 +73,8 @@ class Gradients:
                 self.end_run()
                 return sampling(noise, sampler, self.guider)
 
-            latents = self.writes(run, noise)
+            way = (name, len(sampling.sigmas), self.steps, until, self.memory.mode)
+            latents = Writes.of(self.guider.model_patcher.model, *way)(run, noise)
         if not latents.requires_grad:
             raise RuntimeError(
                 f"The sampler {name} cuts the gradient"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
@@ -23,6 +24,14 @@ class Writes:
     """
 
     copied: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, network: nn.Module, *way: Hashable) -> Writes:
+        """Those of a function of this network, for as long as it lives; way: what else its graph depends on.
+
+        A number that does not fit any more costs a copy, or the run that finds out which one does, and no correctness.
+        """
+        return _known.setdefault(network, {}).setdefault(way, cls())
 
     def __call__(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         while True:
@@ -41,6 +50,9 @@ class Writes:
                 return output
             del output
             self.copied |= written
+
+
+_known: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Hashable, ...], Writes]] = weakref.WeakKeyDictionary()
 
 
 def unchanged(saved: tuple[Tensor, int]) -> Tensor:

@@ -108,6 +108,20 @@ def test_low_and_fast_have_the_same_gradient_in_any_chunk(name, sampler):
         assert (low - kept).norm() < 1e-5 * kept.norm(), chunk
 
 
+@pytest.mark.parametrize(("memory", "passes"), [("fast", 1), ("low", 2)])
+def test_what_a_model_writes_in_place_is_learned_in_its_first_session_alone(memory, passes):
+    wired, sigmas, latent = make("flux_schnell")
+    network = wired.model_patcher.model.diffusion_model
+    calls, forward = [], network.forward
+    network.forward = lambda x, *args, **kwargs: calls.append(len(x)) or forward(x, *args, **kwargs)
+    found = [gradients.run(wired, "euler", sigmas, latent, gradient_of, memory=memory)]
+    assert sum(calls) > passes * STEPS * len(found[0]), "the first finds out what it writes"
+    calls.clear()
+    found.append(gradients.run(wired, "euler", sigmas, latent, gradient_of, memory=memory))
+    measured = memory == "low"  # one sample's memory, by each session
+    assert sum(calls) == passes * STEPS * len(found[0]) + measured and torch.equal(*found)
+
+
 def test_auto_starts_low_and_keeps_the_graph_once_it_knows_that_it_fits():
     wired, sigmas, latent = make("eps")
 

@@ -294,6 +294,17 @@ def test_in_place_writes_are_learnt_once(block):
     assert len(calls) == 4 and writes.copied
 
 
+def test_in_place_writes_of_a_network_are_known_until_it_goes(block):
+    writes = Writes.of(block, "euler", 4)
+    writes(block, torch.randn(2, 8, dtype=torch.float64, requires_grad=True) * 1)
+    assert Writes.of(block, "euler", 4).copied == writes.copied != set()
+    assert not Writes.of(block, "euler", 5).copied and not Writes.of(torch.nn.Identity(), "euler", 4).copied
+    gone = weakref.ref(network := torch.nn.Identity())
+    Writes.of(network)
+    del network
+    assert gone() is None, "and what is known does not keep it"
+
+
 def test_the_graph_that_taught_them_is_not_kept_alive(block):
     kept = weakref.ref(block)
     writes = Writes()
