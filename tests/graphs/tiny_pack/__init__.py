@@ -6,6 +6,7 @@ Models live as long as the server, as loaded ones do: what a graph breaks in the
 import functools
 import importlib.util
 import sys
+import zlib
 from pathlib import Path
 
 import folder_paths
@@ -43,11 +44,12 @@ class TinyConditioning(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         inputs = [architecture(), io.Int.Input("seed", default=0), io.Int.Input("batch", default=1)]
+        inputs.append(io.String.Input("text", default="", optional=True))
         return io.Schema("TinyConditioning", category="tiny", inputs=inputs, outputs=[io.Conditioning.Output()])
 
     @classmethod
-    def execute(cls, architecture, seed, batch):
-        return io.NodeOutput(tiny_models.conditioning(architecture, seed, batch))
+    def execute(cls, architecture, seed, batch, text=""):
+        return io.NodeOutput(tiny_models.conditioning(architecture, seed + zlib.crc32(text.encode()), batch))
 
 
 class TinyVAE(io.ComfyNode):
