@@ -28,7 +28,8 @@ class Prices:
     """Calls of the model for each picture.
 
     plain: of a plain sampling run. look: of one look of the loop. through: how many of these have a gradient, where one
-    is taken. finishes: whether the loop sees finished pictures.
+    is taken. finishes: whether the loop sees finished pictures; else its last look along gradients is the first part of
+    a whole run, so that what is most likely the result is rendered already.
     """
 
     plain: int
@@ -43,17 +44,18 @@ class Prices:
     def of_a_run(self, settings: Settings, compare: str = IN_DOUBT) -> tuple[float, float]:
         """What a run of these settings costs, in plain runs, and what it may cost at most.
 
-        Where the loop sees finished pictures, the last that it sees are the result, unless an earlier iteration was
-        better, which is then rendered again. Else the noise found is rendered, and the start too where `doubtful`, or
-        always. A run may also end earlier by itself.
+        The pictures that the last look finishes are the result, unless an earlier iteration was better, which is then
+        rendered again. Where the loop sees predictions, the start is rendered, too, where `doubtful`, or always. A run
+        may also end earlier by itself.
         """
-        if OPTIMIZERS[settings.optimizer].update is None:
-            runs = (1 + settings.iterations * settings.population) * self.of_a_look(False)
+        ahead = OPTIMIZERS[settings.optimizer].update is not None
+        if ahead:
+            runs = settings.iterations * self.of_a_look(True) + 1
         else:
-            runs = settings.iterations * self.of_a_look(True) + self.of_a_look(False)
-        runs += not self.finishes
-        most = runs + (settings.iterations > 0)
-        return (most if compare == ALWAYS and not self.finishes else runs), most
+            runs = (1 + settings.iterations * settings.population) * self.of_a_look(False) + (not self.finishes)
+        compared = bool(settings.iterations) and not self.finishes
+        again = bool(settings.iterations) and (ahead or self.finishes)
+        return runs + (compare == ALWAYS and compared), runs + compared + again
 
 
 @dataclass

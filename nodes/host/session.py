@@ -31,7 +31,7 @@ from ...noise.gradient.inference import normal
 from ...noise.gradient.recompute import RecomputationError
 from ...objectives.batch import Batch
 from .decoder import Decoder
-from .foresight import Begun, Foreseen, Leg, stopped
+from .foresight import Begun, Foreseen, Leg, answered, stopped, witnessed
 from .gradients import Gradients
 from .kernels import cannot_differentiate
 from .members import Whole
@@ -138,6 +138,12 @@ class Session:
         if until < self.steps:
             sampler = through(sampler, stopped(until, sampler_name(sampler)))
         return Foreseen(self._plain(noise, sampler))
+
+    def finished(self, noise: Tensor, until: int) -> tuple[Tensor, Tensor]:
+        """What `predicted` gives at step `until` and what `generate` gives, both without a gradient, by one run."""
+        sampler, seen = self._sampling.sampler, list[Tensor]()
+        latents = self._plain(noise, through(sampler, witnessed(until, seen)))
+        return self._plain(noise, through(sampler, answered(seen[0]))), latents
 
     def calls(self, until: int | None = None) -> int:
         """How often a run asks the model for a prediction, in all or until its step `until`."""

@@ -13,6 +13,7 @@ import tiny_models
 import torch
 from told import Told, spread
 
+from noise_optimize.nodes.host.session import Session, run_in_session
 from noise_optimize.nodes.monitor import Monitor
 from noise_optimize.nodes.optimize import NoiseOptimize
 from noise_optimize.noise.bill import ALWAYS, AUTOMATIC, FINISHED, FIRST, IN_DOUBT, LAST, LOOKS
@@ -86,11 +87,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.mark.parametrize(
     "widgets, sampler, steps, forward, through",
     [
-        ({}, "euler", 4, 3 + 4, 2),
-        ({"iterations": 5}, "euler", 8, 6 + 8, 5),
-        ({}, "heun", 4, 3 + 7, 2),
+        ({}, "euler", 4, 2 + 4, 2),
+        ({"iterations": 5}, "euler", 8, 5 + 8, 5),
+        ({}, "heun", 4, 2 + 7, 2),
         ({}, "euler", 1, 3, 2),
-        ({"look_at": FIRST, "optimizer": "sgd", "learning_rate": 0.01}, "euler", 4, 3 + 4, 2),
+        ({"look_at": FIRST, "optimizer": "sgd", "learning_rate": 0.01}, "euler", 4, 2 + 4, 2),
         ({"look_at": FINISHED}, "euler", 4, 12, 8),
         ({"look_at": LAST}, "euler", 4, 12, 4),
         ({"look_at": LAST}, "euler", 1, 3, 2),
@@ -173,16 +174,39 @@ def told_finished(*scores: float) -> Any:
 def test_where_the_finished_pictures_keep_the_promise_the_start_is_not_rendered(calls):
     wires = probed(wired(), calls)
     *_, report, _ = optimise(wires, told_finished(1.1))
-    assert len(calls) == 3 + STEPS and "so the start is returned" not in report
+    assert len(calls) == 2 + STEPS and "so the start is returned" not in report
     assert re.search(r"told: 0\.\d+ before, 2\.0\d+ after as first predicted, 1\.1\d+ finished", report)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "dpmpp_2m"])
+def test_the_last_look_and_the_rendering_are_one_run_and_each_is_what_it_is_alone(sampler):
+    wires = wired(sampler=sampler)
+
+    def both(session: Session) -> None:
+        noise = wires["noise"].generate_noise(wires["latent_image"])
+        foreseen, latents = session.finished(noise, 1)
+        assert foreseen.equal(session.predicted(noise, 1).latents) and latents.equal(session.generate(noise))
+        assert not foreseen.equal(latents)
+
+    names = ("guider", "sampler", "sigmas", "latent_image")
+    run_in_session(*(wires[name] for name in names), both, seed=wires["noise"].seed)
+
+
+def test_where_an_earlier_iteration_was_better_than_the_last_it_is_rendered_again(calls):
+    wires = probed(wired(), calls)
+    scores = 0.0, 5.0, 1.0, 4.0  # the second iteration gets worse; the first keeps its promise
+    noise, latent, *_, report, numbers = optimise(wires, lambda z, n: 1e-5 * spread(z) + scores[n])
+    assert json.loads(numbers)[0]["kept"] == 1 and len(calls) == 2 + 2 * STEPS
+    assert sampled(wires | {"noise": noise}).equal(latent["samples"])
+    assert f"{(2 * 3 + 2 * STEPS) / STEPS:.3g} plain sampling runs" in report
 
 
 @pytest.mark.parametrize("found, start, kept", [(0.9, 0.5, True), (0.9, 0.95, False), (-5.0, -4.0, False)])
 def test_what_may_be_worse_is_compared_with_the_start_as_rendered_and_the_better_is_returned(found, start, kept, calls):
     wires = probed(wired(), calls)
     noise, latent, *_, report, numbers = optimise(wires, told_finished(found, found, start))
-    cost = (2 * 3 + 1 + 2 * STEPS) / STEPS
-    assert len(calls) == 3 + 2 * STEPS and f"{cost:.3g} plain sampling runs" in report
+    cost = (2 * 3 + 2 * STEPS) / STEPS
+    assert len(calls) == 2 + 2 * STEPS and f"{cost:.3g} plain sampling runs" in report
     assert latent["samples"].equal(sampled(wires)) != kept and ("so the start is returned" in report) != kept
     assert sampled(wires | {"noise": noise}).equal(latent["samples"])
     assert noise.samples.equal(wires["noise"].generate_noise(wires["latent_image"])) != kept
@@ -196,8 +220,8 @@ def test_who_compares_always_never_gets_worse_than_the_start(start, kept, calls,
     said.clear()
     asked = told_finished(1.9, 1.9, start)
     _, latent, *_, report, _ = optimise(wires, asked, compare_with_start=ALWAYS)
-    assert len(calls) == 3 + 2 * STEPS and said[0].startswith("will cost 3.75 plain runs")
-    assert "as much as 3.75 plain sampling runs" in report and ("so the start is returned" in report) != kept
+    assert len(calls) == 2 + 2 * STEPS and said[0].startswith("will cost 3.5 plain runs")
+    assert "as much as 3.5 plain sampling runs" in report and ("so the start is returned" in report) != kept
     assert latent["samples"].equal(sampled(wires)) != kept
 
 
@@ -214,7 +238,7 @@ def test_a_set_of_several_batches_is_told_as_predicted_and_as_finished():
     assert len(latent["samples"]) == len(noise.samples) == 4
     assert re.search(r"told: .* before, .* after as first predicted, .* finished", report)
     assert [batch["pictures"] for batch in json.loads(numbers)] == [[1, 2], [3, 4]]
-    assert f"{(2 * 3 + 1 + STEPS) / STEPS:.3g} plain sampling runs of 4 pictures" in report
+    assert f"{(2 * 3 + STEPS) / STEPS:.3g} plain sampling runs of 4 pictures" in report
     again = sampled(wires | {"noise": noise, "latent_image": tiny_models.latent("sdxl", 4, 4, 4)})
     torch.testing.assert_close(again, latent["samples"], rtol=1e-4, atol=1e-4)
 
