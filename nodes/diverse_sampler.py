@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..objectives.batch import PICTURES
 from ..objectives.objective import Objective
-from . import host, sockets
+from . import host, keeping, sockets
 from .differing import DIFFER_IN, LAYOUT, differing, references
 from .efforts import EFFORTS, Effort, Handed, Wanted, plain
 from .files import stamp
@@ -168,6 +168,7 @@ class DiverseSampler(Node):
                     optional=True,
                     tooltip="Pictures to differ from, too, such as earlier results. Not used by set.",
                 ),
+                *keeping.keep_inputs("this seed in KSampler"),
             ],
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="As KSampler gives it."),
@@ -205,27 +206,31 @@ class DiverseSampler(Node):
         vae: Any = None,
         objective: Objective | None = None,
         differ_from: Tensor | None = None,
+        keep: str = "",
+        kept_from: str = "",
         **widgets: Any,
     ) -> io.NodeOutput:
         batch = batch_size(latent_image)
         count = pictures or (SEVERAL if batch == 1 and variety else batch)
         latent, chosen = of_size(latent_image, count), EFFORTS[effort]
+        sampling, kept = host.KSampler(**widgets), keeping.Kept.of(keep, kept_from, count)
         wanted = Wanted(
-            host.KSampler(**widgets), seed, latent, variety, None, vae, None, at_once, memory, set, cls.hidden.unique_id
-        )
-        if variety:
+            sampling, seed, latent, variety, None, vae, None, at_once, memory, set, cls.hidden.unique_id, kept
+        ).with_kept_noise()
+        if not wanted.still:
             refuse(wanted, chosen)
-        if variety and chosen.looks:
+        if not wanted.still and chosen.looks:
             goal = differing(differ_in, variety, objective, keep_prompt and vae is not None and chosen.gradient)
             wanted = compared(wanted, goal, differ_from)
-        handed = (chosen.make if variety else plain)(wanted)
-        shown = ui.PreviewText(handed.words).as_dict()
+        handed = (plain if wanted.still else chosen.make)(wanted)
+        shown = ui.PreviewText("\n".join([*kept.told, handed.words])).as_dict()
+        shown["kept"] = [kept.shown(keeping.write(handed.drawn), count) | handed.line]
         images: Any = ExecutionBlocker(NO_VAE)
         if vae is not None:
             images = as_images(handed, vae)
             frames = len(images) // count
             shown |= ui.PreviewImage(images[frames // 2 :: frames], cls=cls).as_dict()
-        return io.NodeOutput(handed.latent, images, handed.noise, ui=shown)
+        return io.NodeOutput(handed.latent, images, handed.noise or handed.drawn, ui=shown)
 
 
 def refuse(wanted: Wanted, effort: Effort) -> None:

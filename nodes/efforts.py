@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
 from . import history, host
 from .files import described
+from .keeping import ALL_KEPT, Kept
 from .latents import FixedNoise, batch_size, filled, noise_for, of_size
 from .monitor import write
 from .networks import patchers
@@ -35,7 +36,7 @@ class Wanted:
     """The wires and widgets of a Diverse Sampler.
 
     latent: of all pictures, to be computed `at_once`. objective: None where the effort needs none. references: pictures
-    to differ from, as the objective sees them. set: as in Diverse Seeds.
+    to differ from, as the objective sees them. set: as in Diverse Seeds. kept: pictures that stay.
     """
 
     sampling: host.KSampler
@@ -49,6 +50,7 @@ class Wanted:
     memory: str = "auto"
     set: str = "auto"
     node_id: str | None = None
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def count(self) -> int:
@@ -65,21 +67,40 @@ class Wanted:
         """The NOISE of KSampler."""
         return noise_from(Spectrum(alpha=0.0), self.seed, 0.0)
 
+    def with_kept_noise(self) -> Wanted:
+        """With the noise of what is kept; where no file is named, that is KSampler's."""
+        if not self.kept.places or self.kept.noise is not None:
+            return self
+        samples = host.fitted(self.sampling.model, self.latent)
+        drawn = FixedNoise(noise_for(self.random, {**self.latent, "samples": samples}), self.seed)
+        return replace(self, kept=replace(self.kept, noise=drawn))
+
+    @property
+    def still(self) -> bool:
+        """Whether no picture may become another."""
+        return not self.variety or len(self.kept.places) == self.count
+
 
 @dataclass(frozen=True)
 class Handed:
-    """What a Diverse Sampler hands out. pictures: (B, 3, H, W) where they were decoded on the way. words: what was done
-    and what it cost."""
+    """What a Diverse Sampler hands out.
 
-    noise: Any
+    drawn: what the pictures start from. pictures: (B, 3, H, W) where they were decoded on the way. words: what was done
+    and what it cost. noise: NOISE that gives `drawn` and serves any size; None where there is none. line: how the score
+    rose, for the browser.
+    """
+
+    drawn: FixedNoise
     latent: dict[str, Any]
     pictures: Tensor | None
     words: str
+    noise: Any = None
+    line: dict[str, Any] = field(default_factory=lambda: {"label": "", "line": []})
 
 
 def plain(wanted: Wanted) -> Handed:
     """KSampler, bit for bit."""
-    return rendered(wanted, wanted.random, "off: variety is 0")
+    return rendered(wanted, wanted.random, ALL_KEPT if wanted.variety else "off: variety is 0")
 
 
 def from_set(wanted: Wanted) -> Handed:
@@ -89,20 +110,22 @@ def from_set(wanted: Wanted) -> Handed:
 
 
 def rendered(wanted: Wanted, noise: Any, said: str) -> Handed:
-    """What KSampler makes of a NOISE. said: what that is."""
+    """What KSampler makes of a NOISE, with that of kept pictures in it. said: what that is."""
+    kept, latent = wanted.kept, wanted.latent
     words = f"{said} · costs 1 plain run of {wanted.count}"
-    write(words, wanted.node_id)
-    latent = wanted.latent
+    write(kept.briefly + words, wanted.node_id)
     samples = host.fitted(wanted.sampling.model, latent)
-    drawn = noise_for(noise, {**latent, "samples": samples})
-    made = wanted.sampling.sampled(samples, drawn, wanted.seed, latent.get("noise_mask"))
-    return Handed(noise, filled(latent, made), None, words)
+    started, seed = kept.start(noise_for(noise, {**latent, "samples": samples})), kept.seed(wanted.seed)
+    made = wanted.sampling.sampled(samples, started, seed, latent.get("noise_mask"))
+    drawn = FixedNoise(started, seed, spectrum=described(noise), batch_index=latent.get("batch_index"))
+    return Handed(drawn, filled(latent, made), None, words, None if kept.places else noise)
 
 
 def searched(wanted: Wanted) -> Handed:
-    """The noises of a search that lead to pictures that differ most. Variety says among how many it chooses."""
-    sampling, count = wanted.sampling, wanted.count
-    candidates = count + round(DRAWN * wanted.variety * count)
+    """The noises of a search that lead to pictures that differ most, among them those kept. Variety says among how many
+    it chooses."""
+    sampling, count, kept = wanted.sampling, wanted.count, wanted.kept
+    candidates = count + round(DRAWN * wanted.variety * (count - len(kept.places)))
     turn = {name: value for name, value in wanted.turn.items() if name != "batch_index"}
     wires = wanted.random, sampling.guider(), sampling.sampler(), sampling.sigmas(), turn
     leaves = [leaf for leaf in of(wanted).leaves() if leaf.role.search != "nothing"]
@@ -110,12 +133,13 @@ def searched(wanted: Wanted) -> Handed:
         raise ValueError("objective has only guards, by which nothing can be chosen: add Diversity or a quality.")
     load_models_gpu(patchers([network for leaf in leaves for network in leaf.networks]))
     leaves = [leaf.bind(references=wanted.references) for leaf in leaves]
-    found = Search(*wires, leaves, wanted.vae, candidates, count, wanted.node_id).run(SCHEDULE, WEIGHT)
+    found = Search(*wires, leaves, wanted.vae, candidates, count, wanted.node_id, kept).run(SCHEDULE, WEIGHT)
     settings = {"candidates": candidates, "chosen": found.chosen, "schedule": SCHEDULE}
-    noise = FixedNoise(found.noise, wanted.seed, settings, {"after": found.scores}, described(wanted.random))
+    seed = kept.seed(wanted.seed)
+    drawn = FixedNoise(found.noise, seed, settings, {"after": found.scores}, described(wanted.random))
     whole = {name: value for name, value in wanted.latent.items() if name != "batch_index"}
     latent = filled(whole, found.batch.get(LATENTS).cpu())
-    return Handed(noise, latent, found.batch.pictures, found.report)
+    return Handed(drawn, latent, found.batch.pictures, found.report)
 
 
 def optimised(wanted: Wanted, iterations: int) -> Handed:
@@ -135,13 +159,14 @@ def optimised(wanted: Wanted, iterations: int) -> Handed:
         wanted.references,
         node_id=wanted.node_id,
         look=FIRST,
+        kept=wanted.kept,
     )
     made = list(run.batches())
     before, after, finished = run.scores(made)
     latent = filled(wanted.latent, torch.cat([part.batch.get(LATENTS) for part in made]).cpu())
-    found = FixedNoise(
+    drawn = FixedNoise(
         torch.cat([part.result.noise for part in made]).cpu(),
-        wanted.seed,
+        run.seed,
         {"look_at": FIRST} | {name: value for name, value in asdict(settings).items() if name != "seconds"},
         {"before": before, "after": after} | ({"finished": finished} if finished else {}),
         described(noise),
@@ -149,7 +174,8 @@ def optimised(wanted: Wanted, iterations: int) -> Handed:
     )
     pictures = None if wanted.vae is None else torch.cat([part.batch.get(PICTURES) for part in made])
     parts = [(part.places, part.result) for part in made]
-    return Handed(found, latent, pictures, f"{history.report(parts, before, after, finished)}\n{run.cost()}")
+    words = f"{history.report(parts, before, after, finished)}\n{run.cost()}"
+    return Handed(drawn, latent, pictures, words, line=run.line.shown)
 
 
 def of(wanted: Wanted) -> Objective:

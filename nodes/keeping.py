@@ -21,15 +21,17 @@ from torch import Tensor
 
 from . import files
 from .checks import shortened
-from .latents import FixedNoise, SetNoise, sizes
+from .latents import FixedNoise, Samples, SetNoise, joined, parts, sizes
 
+ALL_KEPT = "all of them are kept"
 FOLDER = "noise"  # in the host's temp and output folders
 DIGITS = 16  # of the hash in a name
 OF_A_RUN = re.compile(rf"kept_[0-9a-f]{{{DIGITS}}}\{files.SUFFIX}")
 
 
-def keep_inputs() -> list[io.Input]:
-    """The widgets `keep` and `kept_from`, which `Kept.of` reads."""
+def keep_inputs(else_from: str = "the noise that is wired in") -> list[io.Input]:
+    """The widgets `keep` and `kept_from`, which `Kept.of` reads. else_from: what the numbers mean pictures of where no
+    file is named, for a tooltip."""
     return [
         io.String.Input(
             "keep",
@@ -44,7 +46,7 @@ def keep_inputs() -> list[io.Input]:
             advanced=True,
             optional=True,
             tooltip="The noise file whose pictures the numbers in keep mean; a click writes it, too. Empty: the "
-            "pictures of the noise that is wired in.",
+            f"pictures of {else_from}.",
         ),
     ]
 
@@ -67,15 +69,16 @@ class Kept:
         if not places:
             return cls()
         if places[-1] >= total:
-            raise ValueError(f"keep is {shortened(keep)}, and there are {total} pictures: keep some of 1 to {total}.")
+            there = f"there are {total} pictures" if total > 1 else "there is 1 picture"
+            raise ValueError(f"keep is {shortened(keep)}, and {there}: keep some of 1 to {total}.")
         source = kept_from.strip()
         if not source:
             return cls(places)
         noise = read(source)
-        if places[-1] >= len(noise.samples):
+        if places[-1] >= (held := len(noise.batch_index)):
             raise ValueError(
-                f"keep is {shortened(keep)}, and kept_from holds the noise of {len(noise.samples)} pictures: keep some "
-                f"of 1 to {len(noise.samples)}, or clear kept_from."
+                f"keep is {shortened(keep)}, and kept_from holds the noise of {held} pictures: keep some "
+                f"of 1 to {held}, or clear kept_from."
             )
         return cls(places, noise, source)
 
@@ -83,18 +86,20 @@ class Kept:
         """What the noise that a sampler injects is drawn from, so that kept pictures get theirs again."""
         return seed if self.noise is None else self.noise.seed
 
-    def start(self, noise: Tensor) -> Tensor:
-        """The noise (N, C, ...) that a set starts from, with that of the kept pictures in it."""
+    def start(self, noise: Samples) -> Samples:
+        """The noise (N, C, ...) that a set starts from, with that of the kept pictures in it, never rounded."""
         if self.noise is None:
             return noise
-        if self.noise.samples.shape[1:] != noise.shape[1:]:
+        held, drawn, rows = parts(self.noise.samples), parts(noise), list(self.places)
+        if [part.shape[1:] for part in held] != [part.shape[1:] for part in drawn]:
             raise ValueError(
                 f"kept_from holds noise for another size ({sizes(self.noise.samples)}; latent_image is of "
                 f"{sizes(noise)}): set latent_image to the size of the kept pictures, or clear keep."
             )
-        noise = noise.clone()
-        noise[list(self.places)] = self.noise.samples[list(self.places)].to(noise)
-        return noise
+        started = [z.to(torch.promote_types(z.dtype, stays.dtype), copy=True) for z, stays in zip(drawn, held)]
+        for part, stays in zip(started, held):
+            part[rows] = stays[rows].to(part)
+        return joined(started, noise)
 
     def free(self, places: Sequence[int], mask: Tensor | None, like: Tensor) -> Tensor | None:
         """What may move of the samples at these places, for `optimize`. mask: of the latent. like: their noise."""
@@ -104,10 +109,20 @@ class Kept:
         free = like.new_tensor(moves).reshape(-1, *[1] * (like.ndim - 1))
         return free if mask is None else mask * free
 
-    def shown(self, found: FixedNoise) -> dict[str, Any]:
-        """What the node in the browser must know of a run to keep more; found: its noise, which is written."""
+    def shown(self, file: str, pictures: int) -> dict[str, Any]:
+        """What the node in the browser must know of a run to keep more of its pictures; file: of their noise."""
         kept = {"keep": [place + 1 for place in self.places], "kept_from": self.source}
-        return {"file": write(found), "pictures": len(found.samples), **kept}
+        return {"file": file, "pictures": pictures, **kept}
+
+    @property
+    def told(self) -> list[str]:
+        """Their numbers, as a line of a report; no line where there are none."""
+        return [f"Pictures kept: {self.listed}."] if self.places else []
+
+    @property
+    def briefly(self) -> str:
+        """Their numbers, for the node, before what else is said there; nothing where there are none."""
+        return f"kept {self.listed} · " if self.places else ""
 
     @property
     def listed(self) -> str:
@@ -125,9 +140,12 @@ def numbers(keep: str) -> set[int]:
 
 def write(noise: FixedNoise) -> str:
     """Writes the noise that a run found to the temp folder; its name, the same for the same noise."""
-    content = noise.samples.contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    digest = hashlib.sha256(f"{noise.seed} {tuple(noise.samples.shape)}".encode() + content).hexdigest()[:DIGITS]
-    name = f"kept_{digest}{files.SUFFIX}"
+    digest = hashlib.sha256(str(noise.seed).encode())
+    for part in parts(noise.samples):
+        digest.update(
+            f" {tuple(part.shape)}".encode() + part.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
+    name = f"kept_{digest.hexdigest()[:DIGITS]}{files.SUFFIX}"
     put(noise, Path(folder_paths.get_temp_directory(), FOLDER, name))
     return name
 
@@ -151,7 +169,7 @@ def read(source: str) -> FixedNoise:
             f"kept_from {shortened(source)} is gone: clear keep and kept_from, run, and click the pictures again."
         )
     noise = files.read(path)
-    if isinstance(noise, SetNoise) or noise.samples.is_nested:
+    if isinstance(noise, SetNoise):
         raise ValueError(f"kept_from {shortened(source)} holds no noise of pictures; clear it, or click a picture.")
     if of_a_run:
         put(noise, stays)

@@ -19,9 +19,9 @@ from ..noise.recipes import RECIPES, facts_of
 from ..noise.settings import FEWEST, Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch
 from ..objectives.objective import Objective
-from . import history, sockets
+from . import history, keeping, sockets
 from .files import described
-from .keeping import Kept, keep_inputs
+from .keeping import Kept
 from .latents import FixedNoise, SetNoise, batch_size, filled
 from .measure import to_pictures
 from .node import Node
@@ -230,7 +230,7 @@ class NoiseOptimize(Node):
                     "it scores better. in doubt: where the finished pictures keep less than half of what the first "
                     "predictions promised. always: to be sure. Looking at the finished picture needs neither.",
                 ),
-                *keep_inputs(),
+                *keeping.keep_inputs(),
             ],
             outputs=[
                 io.Noise.Output(display_name="noise", tooltip="The noise found, for any sampler and Save Noise."),
@@ -314,8 +314,7 @@ class NoiseOptimize(Node):
             latent.get("batch_index"),
         )
         parts = [(part.places, part.result) for part in made]
-        kept = [f"Pictures kept: {run.kept.listed}."] if run.kept.places else []
-        words = "\n".join([history.report(parts, before, after, finished), *kept, run.cost()])
+        words = "\n".join([history.report(parts, before, after, finished), *run.kept.told, run.cost()])
         if recipe is not None:
             facts = facts_of(start_of(noise), len(sigmas) - 1, run.at_once, total, run.start.shape[1:])
             compared = total + (0 if references is None else len(references))
@@ -323,7 +322,7 @@ class NoiseOptimize(Node):
             words = "\n".join([words, f"Preset {preset} ({recipe.source}):", *(f"- {line}." for line in otherwise)])
         panels = {name: leaf.role.panel for name, leaf in zip(after, objective.leaves(), strict=True)}
         shown = ui.PreviewText(words).as_dict()
-        shown["kept"] = [run.kept.shown(found) | run.line.shown]
+        shown["kept"] = [run.kept.shown(keeping.write(found), total) | run.line.shown]
         images: Any = ExecutionBlocker(NO_VAE)
         if vae is not None:
             images = torch.cat([part.batch.get(PICTURES) for part in made]).movedim(1, -1).cpu()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from ..noise.search import broken, search
 from ..objectives.batch import PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
 from . import host
+from .keeping import Kept
 from .latents import batch_size, filled, noise_for
 from .monitor import Monitor, to_pil
 from .networks import patchers
@@ -40,7 +42,9 @@ class Found:
 class Search:
     """The wires and widgets of a search, and how far it is.
 
-    Candidate i is computed as the picture at place i mod keep of the batch that is handed out (host/places.py).
+    Candidate i is computed as the picture at places[i] of the batch that is handed out (host/places.py): the first
+    `keep` at theirs, the others in turn at those that are free. kept: pictures that stay, which are the candidates at
+    their own places, always chosen.
     resumable: whether a round goes on where the one before it stopped (host/foresight.py), from `states`, which have
     made `done` steps. made: steps of single candidates in all. broken: candidates with NaN or infinity.
     """
@@ -55,6 +59,7 @@ class Search:
     candidates: int
     keep: int
     node_id: str | None
+    kept: Kept = field(default_factory=Kept)
     resumable: bool = False
     states: dict[int, Tensor] = field(default_factory=dict)
     done: int = 0
@@ -64,9 +69,12 @@ class Search:
     drawn: Tensor = field(init=False)
     monitor: Monitor = field(init=False)
     whole: host.Whole = field(init=False)
+    places: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.whole = host.Whole(self.keep)
+        free = cycle(place for place in range(self.keep) if place not in self.kept.places)
+        self.places = [*range(self.keep), *islice(free, self.candidates - self.keep)]
 
     @torch.no_grad()
     def run(self, schedule: str, weight: float) -> Found:
@@ -76,19 +84,26 @@ class Search:
             lambda session: (session.places_matter(), session.resumable(stops), session.shape),
             list(range(min(self.at_once, self.candidates))),
         )
-        rounds = for_each_place(rounds, self.candidates, self.keep) if placed else rounds
-        self.drawn = noise_for(self.noise, filled(self.latent, torch.zeros(self.candidates, *shape[1:])))
+        places = torch.tensor(self.places) if placed else None
+        if places is not None:
+            rounds = for_each_place(rounds, int(places.bincount().min()) * self.keep, self.keep)
+        drawn = noise_for(self.noise, filled(self.latent, torch.zeros(self.candidates, *shape[1:])))
+        self.drawn = torch.cat([self.kept.start(drawn[: self.keep]), drawn[self.keep :]])
         self.monitor = self.announced(rounds)
-        places = torch.arange(self.candidates) % self.keep
-        chosen = search(self.predict, self.candidates, rounds, weight, places if placed else None)
-        if placed:
-            chosen.sort(key=lambda candidate: candidate % self.keep)
+        chosen = search(self.predict, self.candidates, rounds, weight, places, self.kept.places)
+        chosen = self.arranged(chosen, placed)
         noise, samples = self.drawn[chosen].clone(), self.latent["samples"]
         whole = {**self.latent, "samples": samples[torch.arange(self.keep) % len(samples)]}
         batch, scores = self.in_session(lambda session: self.finish(session, noise), whole)
         report = self.report(chosen, scores)
         self.monitor.show([] if batch.pictures is None else to_pil(batch.pictures), report)
         return Found(chosen, noise, batch, scores, report)
+
+    def arranged(self, chosen: list[int], placed: bool) -> list[int]:
+        """The candidates chosen, in the order of the batch: those kept at their places, the others at what is free."""
+        others = [candidate for candidate in chosen if candidate not in self.kept.places]
+        free = iter(sorted(others, key=self.places.__getitem__) if placed else others)
+        return [place if place in self.kept.places else next(free) for place in range(self.keep)]
 
     @property
     def steps(self) -> int:
@@ -100,7 +115,7 @@ class Search:
 
     def session(self, body: Callable[[host.Session], T], rows: list[int]) -> T:
         """body(session) for these candidates."""
-        return self.in_session(body, self.latent, ([i % self.keep for i in rows], self.whole))
+        return self.in_session(body, self.latent, ([self.places[i] for i in rows], self.whole))
 
     def in_session(
         self,
@@ -109,7 +124,8 @@ class Search:
         members: tuple[list[int], host.Whole] | None = None,
     ) -> T:
         networks = dict.fromkeys(network for leaf in self.leaves for network in leaf.networks)
-        options = {"vae": self.vae, "seed": self.noise.seed, "networks": patchers(networks), "members": members}
+        seed = self.kept.seed(self.noise.seed)
+        options = {"vae": self.vae, "seed": seed, "networks": patchers(networks), "members": members}
         return host.run_in_session(self.guider, self.sampler, self.sigmas, latent, body, **options)
 
     def announced(self, rounds: Rounds) -> Monitor:
@@ -166,7 +182,7 @@ class Search:
 
     def report(self, chosen: list[int], scores: Mapping[str, float]) -> str:
         lines = [
-            f"Kept {self.keep} of {self.candidates} candidates: {', '.join(str(i + 1) for i in chosen)}.",
+            f"Chose {self.keep} of {self.candidates} candidates: {', '.join(str(i + 1) for i in chosen)}.",
             f"It cost as much as {self.runs(self.made)}, in {time.perf_counter() - self.began:.1f} s.",
             *(f"{name} {value:.3f}" for name, value in scores.items()),
         ]

@@ -24,14 +24,13 @@ from ..noise.settings import Settings
 from ..objectives.batch import LATENTS, PICTURES, Batch, BrokenSamples
 from ..objectives.objective import Objective
 from . import host
-from .keeping import Kept
+from .keeping import ALL_KEPT, Kept
 from .latents import noise_for
 from .looks import Looks, finish, scored
 from .monitor import Line, Monitor, fitting, tell, to_pil, write
 from .networks import patchers
 
 T = TypeVar("T")
-ALL_KEPT = "all of them are kept"
 
 
 @dataclass(frozen=True)
@@ -271,8 +270,7 @@ class Run:
     def cost(self) -> str:
         """What the run did cost, for the report; in the node it is said shorter."""
         runs, seconds = f"{self.bill.spent / self.total:.3g}", time.perf_counter() - self.began
-        kept = f"kept {self.kept.listed} · " if self.kept.places else ""
-        write(f"{kept}cost {runs} plain runs of {self.total} · {seconds:.1f} s", self.node_id)
+        write(f"{self.kept.briefly}cost {runs} plain runs of {self.total} · {seconds:.1f} s", self.node_id)
         return f"It cost as much as {in_words(runs, self.total)}, in {seconds:.1f} s."
 
     def scores(self, made: Sequence[Made]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:

@@ -31,11 +31,17 @@ def value(chosen: Sequence[int], quality: Tensor, distance: Tensor, weight: floa
 
 
 def greedy(
-    quality: Tensor, distance: Tensor, keep: int, weight: float, first: int | None = None, places: Tensor | None = None
+    quality: Tensor,
+    distance: Tensor,
+    keep: int,
+    weight: float,
+    first: int | None = None,
+    places: Tensor | None = None,
+    fixed: Sequence[int] = (),
 ) -> list[int]:
     """Adds, one by one, the candidate that raises the value most; starts from `first`, or from the best quality.
 
-    places: see `select`.
+    places, fixed: see `select`; the fixed ones come before the first.
     """
     unary, pair = _coefficients(quality, distance, keep, weight)
     places = torch.zeros(len(unary), dtype=torch.long) if places is None else places
@@ -43,7 +49,12 @@ def greedy(
     chosen: list[int] = []
     gain = unary.clone()
     while len(chosen) < keep:
-        best = int(gain.argmax()) if chosen or first is None else first
+        if len(chosen) < len(fixed):
+            best = fixed[len(chosen)]
+        elif len(chosen) == len(fixed) and first is not None and gain[first] > -math.inf:
+            best = first
+        else:
+            best = int(gain.argmax())
         chosen.append(best)
         free[places[best]] -= 1
         gain = (unary + pair[:, chosen].sum(1)).masked_fill(free[places] == 0, -math.inf)
@@ -52,15 +63,22 @@ def greedy(
 
 
 def swap(
-    chosen: list[int], quality: Tensor, distance: Tensor, weight: float, places: Tensor | None = None
+    chosen: list[int],
+    quality: Tensor,
+    distance: Tensor,
+    weight: float,
+    places: Tensor | None = None,
+    fixed: Sequence[int] = (),
 ) -> list[int]:
-    """Exchanges the pair of one chosen and one other, of the same place, that helps most, until none helps."""
+    """Exchanges the pair of one chosen and one other, of the same place, that helps most, until none helps; never one
+    that is fixed."""
     unary, pair = _coefficients(quality, distance, len(chosen), weight)
     chosen = list(chosen)
     while len(chosen) < len(unary):
         gain = unary + pair[:, chosen].sum(1)
         change = gain[None] - gain[chosen][:, None] - pair[chosen]  # (K, N): out with the row, in with the column
         change[:, chosen] = -math.inf
+        change[[candidate in fixed for candidate in chosen]] = -math.inf
         if places is not None:
             change.masked_fill_(places[chosen][:, None] != places, -math.inf)
         best = int(change.argmax())
@@ -71,13 +89,19 @@ def swap(
 
 
 def select(
-    quality: Tensor, distance: Tensor, keep: int, weight: float = 1.0, places: Tensor | None = None
+    quality: Tensor,
+    distance: Tensor,
+    keep: int,
+    weight: float = 1.0,
+    places: Tensor | None = None,
+    fixed: Sequence[int] = (),
 ) -> list[int]:
     """The indices of `keep` candidates, ascending: the best of greedy with swaps over all first picks.
 
     A candidate with a score that is not finite is taken only where there is no other.
     places: (N,) which of the places 0 .. P-1 each candidate is for; the same number is chosen for each, and keep is a
         multiple of P. None: it does not matter.
+    fixed: candidates that are chosen whatever their scores are.
     Raises ValueError where `keep` is not within 1..N, a place has too few candidates, or all of them are broken.
 
     >>> select(torch.tensor([0.1, 0.9, 0.5, 0.8]), torch.zeros(4, 4), keep=2)
@@ -90,9 +114,9 @@ def select(
         raise ValueError(f"keep is {keep}, and one of {kinds} places has only {fewest} candidates; raise candidates.")
     quality, distance = (scores.detach().double().cpu() for scores in (quality, distance))
     quality, distance = _worst_where_broken(quality, distance, weight)
-    starts = (greedy(quality, distance, keep, weight, first, places) for first in (None, *range(count)))
+    starts = (greedy(quality, distance, keep, weight, first, places, fixed) for first in (None, *range(count)))
     best = max(
-        (swap(start, quality, distance, weight, places) for start in starts),
+        (swap(start, quality, distance, weight, places, fixed) for start in starts),
         key=lambda chosen: value(chosen, quality, distance, weight),
     )
     return sorted(best)
@@ -104,12 +128,15 @@ def search(
     rounds: Iterable[tuple[int, int]],
     weight: float = 1.0,
     places: Tensor | None = None,
+    fixed: Sequence[int] = (),
 ) -> list[int]:
-    """The indices of the candidates that are left after every round, ascending; rounds: see noise/schedules.py."""
+    """The indices of the candidates that are left after every round, ascending; rounds: see noise/schedules.py, places
+    and fixed: `select`."""
     left = torch.arange(candidates)
     for until, remain in rounds:
         quality, distance = predict(left, until)
-        left = left[select(quality, distance, remain, weight, None if places is None else places[left])]
+        held = [place for place, candidate in enumerate(left.tolist()) if candidate in fixed]
+        left = left[select(quality, distance, remain, weight, None if places is None else places[left], held)]
     return left.tolist()
 
 

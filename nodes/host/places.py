@@ -6,9 +6,10 @@ hands out. So a picture is always computed as the one at the place at which it i
 
 - Pictures of a set that is made in several batches are `members` of the set, (places, total): see `run_in_session`.
 - A search that keeps K of N candidates computes candidate i as member i mod K of a set of K, in each round, and keeps
-  one candidate for each place, if `Session.places_matter()`. Then the pictures that it scored are those that it hands
-  out, to the rounding of another batch size, and no run is added; the price is a smaller choice. (As members of a set
-  of N, the K kept would be handed out at other places, with other injected noise: other pictures than were scored.)
+  one candidate for each place, if `Session.places_matter()`. (Where pictures stay, candidates after the first K are for
+  the other places in turn.) Then the pictures that it scored are those that it hands out, to the rounding of another
+  batch size, and no run is added; the price is a smaller choice. (As members of a set of N, the K kept would be handed
+  out at other places, with other injected noise: other pictures than were scored.)
 
 Whether a sampler can be given rows of the noise of a whole is no matter of its name: it is tried, without the model.
 """

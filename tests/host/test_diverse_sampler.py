@@ -251,11 +251,12 @@ def test_every_effort_raises_variety_and_ends_when_it_is_there(demo: dict[str, A
     assert "all 5 iterations" in words(demo, effort="thorough", variety=1.0)
 
 
+@pytest.mark.parametrize("keep", ["", "2"])
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_it_says_its_price_before_and_after_and_that_is_what_was_counted(
-    wires: dict[str, Any], said: list[str], calls: list[int], effort: str
+    wires: dict[str, Any], said: list[str], calls: list[int], effort: str, keep: str
 ) -> None:
-    settings = wires | {"effort": effort, "variety": 1.0}
+    settings = wires | {"effort": effort, "variety": 1.0, "keep": keep}
     words(settings)  # what a model is tried with once in a process is no part of its price
     calls.clear()
     said.clear()

@@ -55,6 +55,34 @@ def test_with_places_it_is_the_best_of_the_subsets_that_have_as_many_of_each(n, 
         assert value(chosen, quality, distance, weight) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("places", [None, torch.tensor([0, 1, 2, 0, 0, 2, 0, 2])])
+def test_what_is_fixed_is_chosen_whatever_its_scores_and_the_rest_is_the_best_beside_it(places):
+    fixed = [1, 5] if places is None else [1]
+    for seed in range(8):
+        quality, distance = case(seed, 8)
+        quality[1] = -5.0
+        subsets = (s for s in itertools.combinations(range(8), 3) if set(fixed) <= set(s))
+        if places is not None:
+            subsets = (
+                s for s in subsets if places[list(s)].tolist() in (list(p) for p in itertools.permutations(range(3)))
+            )
+        best = max(value(subset, quality, distance, 1.5) for subset in subsets)
+        chosen = select(quality, distance, 3, 1.5, places, fixed)
+        assert set(fixed) <= set(chosen) and value(chosen, quality, distance, 1.5) == pytest.approx(best)
+    assert select(quality, distance, 2, 1.5, fixed=[1, 7]) == [1, 7]
+
+
+def test_what_is_fixed_stays_through_every_round():
+    quality, distance = case(3, 9)
+    worst = int(quality.argmin())
+
+    def predict(left, until):
+        return quality[left], distance[left][:, left]
+
+    assert worst in search(predict, 9, [(1, 6), (2, 3)], 0.0, fixed=[worst])
+    assert worst not in search(predict, 9, [(1, 6), (2, 3)], 0.0)
+
+
 def test_a_place_with_too_few_candidates_is_told():
     with pytest.raises(ValueError, match="one of 2 places has only 1"):
         select(torch.zeros(4), torch.zeros(4, 4), 4, places=torch.tensor([0, 0, 0, 1]))
