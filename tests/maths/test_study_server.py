@@ -1,5 +1,6 @@
 """The ComfyUI that a study starts for itself, by a stand-in: it ends with who started it."""
 
+import os
 import subprocess
 import sys
 import time
@@ -11,14 +12,14 @@ from study import comfy, own_comfy
 from study.graphs import node
 
 STAND_IN = """
-import json, sys
+import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps(sys.argv).encode())
+        self.wfile.write(json.dumps([os.getppid(), *sys.argv]).encode())
 
     def do_POST(self):
         self.send_response(400)
@@ -61,10 +62,11 @@ def gone(condition):
     return False
 
 
-def test_it_is_told_our_arguments_and_ends_with_the_block(folder):
+def test_it_is_our_child_with_our_arguments_and_ends_with_the_block(folder):
     with own_comfy.started(str(folder), sys.executable, ("--cpu",)) as client:
-        words = client.get("system_stats")
-        assert "--cpu" in words
+        parent, program, *words = client.get("system_stats")
+        assert parent == os.getpid()  # no process is between us that might be killed alone
+        assert Path(program) == folder / "main.py" and "--cpu" in words
     assert gone(lambda: answers(client.address))
     assert not Path(words[words.index("--temp-directory") + 1]).exists()
 

@@ -17,6 +17,7 @@ from .store import Store
 from .work import Connect, work
 
 RETRIES = 20  # times that a task may lose its worker
+SEAT = "comfyui"  # what Ray calls a place for a worker where GPUs do not count them
 
 
 class Far:
@@ -47,23 +48,27 @@ def spread(
 ) -> None:
     """Do what these jobs lack, on the Ray cluster at this address, or on one of this machine.
 
-    workers: of a cluster of this machine; 0 for one a GPU, or one a machine where there is no GPU. prompts: of a task.
-    The store is kept by this machine. ImportError where Ray is missing; what a task fails with, once it was retried.
+    A worker holds a GPU, or where there is none one of the resource SEAT, which a cluster states itself; no CPU, which
+    Ray lends to another while a worker waits for an answer. workers: at once on this machine, 0 for one a GPU, or one.
+    prompts: of a task. The store is kept by this machine. ImportError where Ray is missing, ValueError where there is
+    no place for a worker; what a task fails with, once it was retried.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    where = {"address": address} if address else {"num_cpus": workers or None, "include_dashboard": False}
-    ray.init(runtime_env={"py_modules": [str(Path(__file__).parent)]}, **where)
+    own = {"address": "local", "resources": {SEAT: workers or 1}, "include_dashboard": False}
+    ray.init(runtime_env={"py_modules": [str(Path(__file__).parent)]}, **({"address": address} if address else own))
     try:
-        machines = [each["Resources"] for each in ray.nodes() if each["Alive"]]
-        gpus = int(any(machine.get("GPU") for machine in machines))
-        cpus = 1 if gpus or workers else min(machine["CPU"] for machine in machines if machine.get("CPU"))
+        there = ray.cluster_resources()
+        gpus = int(there.get("GPU", 0) > 0)
+        if not gpus and SEAT not in there:
+            raise ValueError(f"The cluster has no GPU: begin it by ray start --resources='{{\"{SEAT}\": 1}}'.")
+        held = {"num_cpus": 0, "num_gpus": gpus, "resources": {} if gpus and (address or not workers) else {SEAT: 1}}
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         keeper = ray.remote(Store).options(num_cpus=0, scheduling_strategy=here)
         store = keeper.remote(str(folder), [job.key for job in jobs])
-        task = ray.remote(share).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, retry_exceptions=[OSError])
+        task = ray.remote(share).options(**held, max_retries=RETRIES, retry_exceptions=[OSError])
         ray.get([task.remote(part, connect, store) for part in shares(jobs, prompts)])
     finally:
         ray.shutdown()

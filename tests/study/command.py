@@ -141,5 +141,5 @@ def main(given: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, comfy.Refused) as error:
         print(f"study: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"study: ComfyUI cannot be reached ({error}): start it; what was made is kept.", file=sys.stderr)
+        print(f"study: no connection ({error}): start what is missing; what was made is kept.", file=sys.stderr)
     return 1

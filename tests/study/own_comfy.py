@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,23 +14,19 @@ from pathlib import Path
 
 from .comfy import Client, Refused
 
-# Runs what follows its first word until that ends or nobody holds our end of its standard input; then it removes the
-# folder that the first word names: a worker that is killed leaves neither a ComfyUI nor its files behind.
+# Runs the program that its second word names until nobody holds our end of its standard input; then it removes the
+# folder that its first word names: a worker that is killed leaves neither a ComfyUI nor its files behind. It is one
+# process with the program, since Ray kills the children of a worker, but not theirs.
 LEASH = """
-import shutil, subprocess, sys, threading
-child, gone = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL), threading.Event()
+import os, runpy, shutil, sys, threading
+_, scratch, program, *rest = sys.argv
 def watch():
-    sys.stdin.read()
-    gone.set()
-    child.kill()
-    child.wait()
-    shutil.rmtree(sys.argv[1], ignore_errors=True)
-watching = threading.Thread(target=watch, daemon=True)
-watching.start()
-code = child.wait()
-if gone.is_set():
-    watching.join()
-sys.exit(code)
+    os.read(0, 1)
+    shutil.rmtree(scratch, ignore_errors=True)
+    os._exit(1)
+threading.Thread(target=watch, daemon=True).start()
+sys.argv, sys.path[0] = [program, *rest], os.path.dirname(program)
+runpy.run_path(program, run_name="__main__")
 """
 
 
@@ -43,14 +38,14 @@ def started(folder: str, python: str, arguments: Sequence[str] = (), patience: f
     within `patience` seconds. On a GPU it takes the first that CUDA_VISIBLE_DEVICES lists.
     """
     port, scratch = free_port(), Path(tempfile.mkdtemp(prefix="study"))
-    command = [python, str(Path(folder, "main.py")), "--port", str(port), "--disable-auto-launch"]
+    command = [python, "-c", LEASH, str(scratch), str(Path(folder, "main.py")), "--port", str(port)]
     command += ["--output-directory", str(scratch), "--temp-directory", str(scratch)]
-    command += ["--database-url", "sqlite:///:memory:", *arguments]
+    command += ["--disable-auto-launch", "--database-url", "sqlite:///:memory:", *arguments]
     log, process = scratch / "console.log", None
     try:
         with log.open("wb") as console:
             process = subprocess.Popen(
-                [sys.executable, "-c", LEASH, str(scratch), *command],
+                command,
                 stdin=subprocess.PIPE, stdout=console, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "DO_NOT_TRACK": "1"},
             )  # fmt: skip

@@ -104,7 +104,7 @@ def change(results: Results) -> str:
     ]
     if not rows:
         return f"Spectrum of the change by iteration: {NOT_YET}."
-    said = "At 64 x 64 white noise has 17.5 % of its power in the lowest third; iterations without a move do not count."
+    said = "White noise of 64 x 64 latent values has 17.5 % of its power in the lowest third. Nothing moved: left out."
     return f"{grid(['way', 'iteration', *BANDS], rows)}\n\n{said}"
 
 

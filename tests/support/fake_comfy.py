@@ -25,7 +25,7 @@ def picture(colour: str | tuple[int, int, int] = "grey") -> bytes:
 
 @dataclass
 class FakeComfy:
-    """log: a file with a line [process, what was run] for each graph.
+    """log: a file with a line [process, "make" or "measure", what, when it began, and ended] for each graph.
 
     refuses: classes of nodes that are refused, and why. kills: (n, file): its process is killed before the n-th graph,
     once, and leaves that file. seconds: that a graph takes.
@@ -43,6 +43,7 @@ class FakeComfy:
             with contextlib.suppress(FileExistsError):
                 self.kills[1].touch(exist_ok=False)
                 os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows kills by either
+        began = time.monotonic()
         time.sleep(self.seconds)
         for part in graph.values():
             if reason := self.refuses.get(part["class_type"]):
@@ -50,7 +51,8 @@ class FakeComfy:
         made = "pictures" in graph
         with self.log.open("a") as file:
             what = graph["noise of study"]["inputs"] if made else sorted(n for n in graph if n.startswith("is "))
-            file.write(json.dumps([os.getpid(), "make" if made else "measure", what]) + "\n")
+            line = [os.getpid(), "make" if made else "measure", what, began, time.monotonic()]
+            file.write(json.dumps(line) + "\n")
         if made:
             return {"pictures": {"images": [{"filename": str(i)} for i in range(4)]}}
         return {name: {"text": ["0.5"]} for name in graph if name.startswith("is ")}
