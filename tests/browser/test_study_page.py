@@ -78,7 +78,7 @@ def test_votes_are_blind_shuffled_downloaded_and_counted(page: Page, tmp_path: P
     assert not any(way in page.inner_html("main") for way in COLOURS)
     sides = [side_of(WAY, pair) for pair in pairs]
     assert set(sides) == {"left", "right"}
-    order = [pair.locator("h2").inner_text() for pair in pairs]
+    order = [pair.locator("h2").text_content() for pair in pairs]  # of those out of sight, too
     assert sorted(order) == sorted(PROMPTS) and order != PROMPTS
     for pair, side in list(zip(pairs, sides))[:5]:
         vote(pair, "varied", side)

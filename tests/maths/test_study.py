@@ -14,7 +14,7 @@ import pytest
 from fake_comfy import fake, picture
 from graph import node
 from pack import ROOT
-from study import cluster, plan, prompts, table, votes
+from study import cluster, page, plan, prompts, table, votes
 from study.experiments import EXPERIMENTS, TERMS, Study, affordable, search_passes
 from study.graphs import GraphError, Layout, read
 from study.jobs import distinct, jobs_of, key_of
@@ -290,6 +290,15 @@ def test_lines_of_another_graph_in_the_same_folder_are_not_counted(tmp_path):
     stranger = next(iter(results.store.lines.values())) | {"key": "of another graph", "scores": {"color": 9.0}}
     results.store.add(stranger)
     assert "9.0" not in table.tables(plan.Results(tmp_path))
+
+
+def test_the_page_has_its_pictures_inside_or_where_they_are_too_many_names_their_files(tmp_path):
+    results = study(tmp_path)
+    assert page.html(results, inside=4).count("data:image/webp") == 2 * 2 * 4
+    said = page.html(results, inside=3)
+    assert "data:image" not in said
+    files = {name for line in results.store.lines.values() for name in line["pictures"]}
+    assert len(files) == 2 * 2 * 4 and all(f'"{name}"' in said and (tmp_path / name).exists() for name in files)
 
 
 def test_votes_are_counted_by_way_the_last_of_a_person_on_a_pair(tmp_path):
