@@ -12,7 +12,30 @@ from frontend import CLASSIC, RENDERERS, SECONDS, Frontend
 from PIL import Image
 from playwright.sync_api import Locator
 
-NODE = "Noise Optimize"
+NODE, SAMPLER = "Noise Optimize", "Diverse Sampler"
+DIVERSE = """() => {
+    const graph = app.graph;
+    graph.clear();
+    const made = (type, x, y) => {
+        const node = LiteGraph.createNode(type);
+        node.pos = [x, y];
+        graph.add(node);
+        return node;
+    };
+    const set = (node, name, value) => { node.widgets.find(widget => widget.name === name).value = value };
+    const model = made("NoiseOptimizeLoadDemo", 0, 0), prompt = made("NoiseOptimizeDemoPrompt", 0, 200);
+    const latent = made("EmptyLatentImage", 0, 380), sampler = made("NoiseOptimizeDiverseSampler", 400, 0);
+    const shown = made("PreviewImage", 900, 0);
+    const wires = [[model, 0, "model"], [prompt, 0, "positive"], [prompt, 0, "negative"], [latent, 0, "latent_image"],
+        [model, 1, "vae"]];
+    for (const [from, slot, to] of wires) from.connect(slot, sampler, sampler.findInputSlot(to));
+    sampler.connect(1, shown, 0);
+    for (const side of ["width", "height"]) set(latent, side, 64);
+    const widgets = { seed: 3, control_after_generate: "fixed", steps: 4, cfg: 1, sampler_name: "euler",
+        scheduler: "simple" };
+    for (const [name, value] of Object.entries(widgets)) set(sampler, name, value);
+    return graph.serialize();
+}"""
 GRAPH = """() => {
     const graph = app.graph;
     graph.clear();
@@ -54,6 +77,15 @@ def keeping(frontend: Frontend) -> Frontend:
     return frontend
 
 
+@pytest.fixture
+def diverse(frontend: Frontend) -> Frontend:
+    """A graph in which Diverse Sampler makes four pictures of the demo model, run once."""
+    frontend.open(frontend.page.evaluate(DIVERSE))
+    assert frontend.run() == "execution_success"
+    frontend.look_at(SAMPLER)
+    return frontend
+
+
 def cells(frontend: Frontend) -> Locator:
     return frontend.page.locator(".noise-optimize-keep button")
 
@@ -73,8 +105,8 @@ def kept(frontend: Frontend) -> list[int]:
 
 def asked(frontend: Frontend) -> tuple[str, str]:
     """keep and kept_from as Run would post them."""
-    (node,) = (node for node in frontend.prompt().values() if node["class_type"] == "NoiseOptimize")
-    return node["inputs"]["keep"], node["inputs"]["kept_from"]
+    (given,) = (node["inputs"] for node in frontend.prompt().values() if "keep" in node["inputs"])
+    return given["keep"], given["kept_from"]
 
 
 def saved(frontend: Frontend) -> list[Any]:
@@ -174,3 +206,34 @@ def test_the_pictures_are_there_again_where_one_comes_back_to_the_graph(keeping:
     keeping.page.wait_for_function("() => app.graph._nodes.length === 0")
     keeping.page.get_by_text(tab, exact=True).first.click()
     assert [image.tobytes() for image in pictures(keeping)] == before and kept(keeping) == [2]
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_diverse_sampler_keeps_what_is_clicked_in_every_effort(diverse: Frontend, renderer: str, tmp_path: Any) -> None:
+    first = pictures(diverse)
+    assert len(first) == 4 and asked(diverse) == ("", "")
+    click(diverse, 3)
+    assert kept(diverse) == [3] and asked(diverse)[0] == "3"
+    for seed, effort in enumerate(("quick", "search", "set") if renderer == CLASSIC else ("quick",)):
+        before = [image.tobytes() for image in pictures(diverse)]
+        diverse.set(SAMPLER, "effort", effort)
+        diverse.set(SAMPLER, "seed", seed)
+        assert diverse.run() == "execution_success"
+        after = [image.tobytes() for image in pictures(diverse)]
+        assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True, False]
+        assert kept(diverse) == [3], "the mark stays where the picture does"
+        diverse.page.screenshot(path=str(tmp_path / f"{effort}.png"))
+
+
+def test_a_search_that_is_cancelled_brings_the_pictures_back(diverse: Frontend, server: Server) -> None:
+    """It has no line to draw, only pictures on the way."""
+    before = [image.tobytes() for image in pictures(diverse)]
+    for name, value in {"effort": "search", "differ_in": "colors", "at_once": 1, "steps": 400, "variety": 1.0}.items():
+        diverse.set(SAMPLER, name, value)
+    diverse.page.get_by_test_id("queue-button").first.click()
+    diverse.page.get_by_alt_text("The pictures so far").wait_for(timeout=60 * SECONDS)
+    server.interrupt()
+    diverse.finished += 1
+    diverse.page.wait_for_function("n => window.ended.length >= n", arg=diverse.finished)
+    cells(diverse).first.wait_for()
+    assert [image.tobytes() for image in pictures(diverse)] == before

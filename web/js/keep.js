@@ -21,6 +21,7 @@ const STYLE = `
   color: #222; font-size: 12px; }
 .noise-optimize-keep button[aria-pressed="false"] .pi { display: none; }
 .noise-optimize-keep .foot { display: flex; align-items: center; gap: 8px; height: 28px; }
+.noise-optimize-keep .foot[hidden] { display: none; }
 .noise-optimize-keep .foot span { max-width: 70%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .noise-optimize-keep svg { flex: 1; min-width: 40px; height: 28px; }
 .noise-optimize-keep polyline { fill: none; stroke: #6fb7c9; stroke-width: 2; vector-effect: non-scaling-stroke; }
@@ -59,13 +60,14 @@ class Panel {
     this.chart.setAttribute("role", "img");
     this.chart.append(this.line);
     this.element = made("div", { class: "noise-optimize-keep" }, this.grid);
-    this.element.append(made("div", { class: "foot" }, this.chart, this.words));
+    this.foot = made("div", { class: "foot" }, this.chart, this.words);
+    this.element.append(this.foot);
   }
 
   get height() {
     if (!this.element.classList.contains("on")) return 0;
     const [columns, rows, aspect] = this.shape;
-    return Math.min(TALLEST, ((this.node.size[0] - 24) / columns) * aspect * rows) + FOOT;
+    return Math.min(TALLEST, ((this.node.size[0] - 24) / columns) * aspect * rows) + (this.foot.hidden ? 0 : FOOT);
   }
 
   /** Fill the grid, and let the node grow to hold it. */
@@ -148,8 +150,8 @@ class Panel {
         this.shape[2] = first.naturalHeight / first.naturalWidth;
         this.fit();
       };
-    this.fill(columns, Math.ceil(run.pictures / columns), first ? this.shape[2] : 0.3, ...cells);
     this.draw(run);
+    this.fill(columns, Math.ceil(run.pictures / columns), first ? this.shape[2] : 0.3, ...cells);
     this.mark();
   }
 
@@ -158,7 +160,9 @@ class Panel {
     if (this.run) this.show(this.run, this.images);
   }
 
+  /** How the score rose; nothing where a run looked at none. */
   draw({ label, line }) {
+    this.foot.hidden = !line.length;
     const [low, high] = [Math.min(...line), Math.max(...line)];
     const at = (value, i) => [(100 * i) / Math.max(1, line.length - 1), 25 - (22 * (value - low)) / (high - low || 1)];
     this.line.setAttribute("points", line.map((value, i) => at(value, i).join(",")).join(" "));
@@ -173,7 +177,7 @@ let running; // the panel whose node runs
 function add(node) {
   const panel = new Panel(node);
   panels.set(node, panel);
-  const shown = node.addDOMWidget("pictures", "noise_optimize_keep", panel.element, {
+  const shown = node.addDOMWidget("grid of pictures", "noise_optimize_keep", panel.element, {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => panel.height,
@@ -210,11 +214,9 @@ app.registerExtension({
 
   init() {
     document.head.append(made("style", {}, STYLE));
-    api.addEventListener("noise_optimize.line", ({ detail }) => {
-      running = panels.get(nodeOf(detail.node));
-      running?.draw(detail);
-    });
-    api.addEventListener("b_preview_with_metadata", ({ detail }) => panels.get(nodeOf(detail.nodeId))?.preview(detail.blob));
+    const panelOf = (id) => (running = panels.get(nodeOf(id)));
+    api.addEventListener("noise_optimize.line", ({ detail }) => panelOf(detail.node)?.draw(detail));
+    api.addEventListener("b_preview_with_metadata", ({ detail }) => panelOf(detail.nodeId)?.preview(detail.blob));
     for (const end of ["execution_error", "execution_interrupted"])
       api.addEventListener(end, () => {
         running?.back();
