@@ -19,16 +19,19 @@ from ..objectives.objective import Objective
 from . import history, host
 from .files import described
 from .keeping import ALL_KEPT, Kept
-from .latents import FixedNoise, batch_size, filled, noise_for, of_size
+from .latents import ColouredNoise, FixedNoise, batch_size, filled, noise_for, of_size
 from .monitor import write
 from .networks import patchers
 from .rounds import Search
-from .run import Run
+from .run import Run, Ways
 from .seeds import noise_from, source_of
 
 LARGE = Settings(optimizer="large steps", learning_rate=0.35)
 DRAWN = 4  # candidates that a search draws for each picture at variety 1, beside those that a plain run has
 SCHEDULE, WEIGHT = "half way only", 1.5  # of a search
+WAYS = Ways(
+    "memory to auto or low", "set at_once to fewer pictures", "lower the size of latent_image, or set effort to search"
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Wanted:
     @property
     def random(self) -> Any:
         """The NOISE of KSampler."""
-        return noise_from(Spectrum(alpha=0.0), self.seed, 0.0)
+        return ColouredNoise(self.seed, Spectrum(alpha=0.0))
 
     def with_kept_noise(self) -> Wanted:
         """With the noise of what is kept; where no file is named, that is KSampler's."""
@@ -160,6 +163,7 @@ def optimised(wanted: Wanted, iterations: int) -> Handed:
         node_id=wanted.node_id,
         look=FIRST,
         kept=wanted.kept,
+        ways=WAYS,
     )
     made = list(run.batches())
     before, after, finished = run.scores(made)

@@ -25,6 +25,7 @@ from . import host
 from .monitor import Monitor, to_pil
 from .networks import patchers
 from .plots import COLOURS, GREY, figure_to_image, label_axes, new_figure
+from .retry import saving_memory
 
 T = TypeVar("T")
 ROWS, COLUMNS, GAP = 8, 8, 4  # of a sheet: prompts and pictures at most, pixels between prompts
@@ -89,14 +90,11 @@ class Search:
         def drawn(session: host.Session) -> T:
             return body(lambda noise: session.batch(noise.to(session.device), pictures, until))
 
-        try:
+        def by(sampler: host.DifferentiableSampler) -> T:
+            self.sampler = sampler  # for what is drawn after, too
             return self.session(place, count, drawn)
-        except RuntimeError as error:
-            if not comfy.model_management.is_oom(error) or self.sampler.memory != "auto":
-                raise
-        comfy.model_management.soft_empty_cache()
-        self.sampler = host.DifferentiableSampler(self.sampler, "low", self.sampler.gradient_steps)
-        return self.session(place, count, drawn)
+
+        return saving_memory(self.sampler, by)
 
     def session(self, place: int, count: int, body: Callable[[host.Session], T]) -> T:
         samples = self.latent["samples"]

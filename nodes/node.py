@@ -36,8 +36,8 @@ def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutp
     def checked(cls: type[Node], *args: Any, **inputs: Any) -> io.NodeOutput:
         with _Failure():
             given = signature.bind(cls, *args, **inputs).arguments
-            own = inspect.signature(cls.validate_inputs).parameters  # those a node looks at itself
-            schema = cls.define_schema()
+            own = inspect.signature(cls.validate_inputs).parameters  # a node looks at its lists of files itself
+            schema = vars(cls).get("SCHEMA") or cls.GET_SCHEMA()
             check_inputs([each for each in schema.inputs if each.id not in own], given | inputs, schema.is_input_list)
             return execute(cls, *args, **inputs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..noise.bill import FINISHED, IN_DOUBT, LAST, Bill, in_words
+from ..noise.bill import FINISHED, IN_DOUBT, LAST, Bill, counted, in_words
 from ..noise.history import CANCELLED, Progress, Result, named
 from ..noise.optimize import optimize
 from ..noise.optimizers import OPTIMIZERS
@@ -29,8 +28,21 @@ from .latents import noise_for
 from .looks import Looks, finish, scored
 from .monitor import Line, Monitor, fitting, tell, to_pil, write
 from .networks import patchers
+from .retry import saving_memory
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What helps where memory is too small, in the words of the node that runs: for fewer pictures at once, and else.
+
+    memory: where its widget `memory` is.
+    """
+
+    memory: str = "memory to auto or low in Differentiable Sampler"
+    fewer: str = "lower the batch of latent_image and set total_pictures to the number you want"
+    last: str = "lower the size of latent_image, or the chunk or size of the features"
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class Run:
     references: pictures to differ from. keep: whether Cancel keeps the best so far and goes on. recipe: whose clip
         goes with the number of pictures that are compared. look: what the loop looks at, as `look_of` gives it.
         compare: when a result that was found by predictions is compared with its start. kept: pictures that stay.
+        ways: what the node says where memory is too small.
     start: (total, C, ...) the noise that the set starts from, in float32 on the CPU.
     """
 
@@ -80,6 +93,7 @@ class Run:
     look: str = FINISHED
     compare: str = IN_DOUBT
     kept: Kept = field(default_factory=Kept)
+    ways: Ways = Ways()
     bill: Bill = field(default_factory=Bill, init=False)
     announced: bool = field(default=False, init=False)
     line: Line = field(init=False)
@@ -180,31 +194,26 @@ class Run:
     def made(self, places: list[int], others: list[Batch], settings: Settings, sampler: Any) -> Made:
         """The pictures at these places, made to differ from `others` too; where memory `auto` runs out, with low."""
         gradient = settings.iterations > 0 and OPTIMIZERS[settings.optimizer].update is not None
-        try:
+
+        def made(sampler: host.DifferentiableSampler) -> Made:
             return self.in_session(places, sampler, partial(self.optimized, places, others, settings, sampler))
+
+        try:
+            return saving_memory(sampler, made) if gradient else made(sampler)
         except RuntimeError as error:
             if not comfy.model_management.is_oom(error):
                 raise
-            if not gradient or sampler.memory != "auto":
-                raise type(error)(self.too_much(len(places), sampler.memory if gradient else "")) from error
-        logging.warning("Noise Optimize ran out of memory; it begins again with memory low.")
-        comfy.model_management.soft_empty_cache()
-        return self.made(places, others, settings, host.DifferentiableSampler(sampler, "low", sampler.gradient_steps))
+            memory = "" if not gradient else "fast" if sampler.memory == "fast" else "low"
+            raise type(error)(self.too_much(len(places), memory)) from error
 
     def too_much(self, count: int, memory: str) -> str:
         """The sentence for a machine whose memory is too small. memory: "fast" or "low", or "" without a gradient."""
         size = " x ".join(map(str, self.latent["samples"].shape[2:]))
-        ways = {
-            "fast": "with memory fast: set memory to auto or low in Differentiable Sampler, or ",
-            "low": "even with memory low: ",
-            "": "without any gradient: ",
-        }[memory]
-        if count > 1:
-            ways += "lower the batch of latent_image and set total_pictures to the number you want, or "
-        return (
-            f"Out of memory with {count} pictures at once of latent size {size}, {ways}lower its size, or the chunk or "
-            "size of the features."
-        )
+        how = {"fast": "with memory fast", "low": "even with memory low", "": "without any gradient"}[memory]
+        ways = [f"set {self.ways.memory}"] if memory == "fast" else []
+        ways += [self.ways.fewer] if count > 1 else []
+        at_once = f"{counted(str(count), 'picture')} at once of latent size {size}"
+        return f"Out of memory with {at_once}, {how}: {', or '.join([*ways, self.ways.last])}."
 
     def optimized(
         self, places: list[int], others: list[Batch], settings: Settings, sampler: Any, session: host.Session
@@ -270,7 +279,8 @@ class Run:
     def cost(self) -> str:
         """What the run did cost, for the report; in the node it is said shorter."""
         runs, seconds = f"{self.bill.spent / self.total:.3g}", time.perf_counter() - self.began
-        write(f"{self.kept.briefly}cost {runs} plain runs of {self.total} · {seconds:.1f} s", self.node_id)
+        cost = f"cost {counted(runs, 'plain run')} of {self.total}"
+        write(f"{self.kept.briefly}{cost} · {seconds:.1f} s", self.node_id)
         return f"It cost as much as {in_words(runs, self.total)}, in {seconds:.1f} s."
 
     def scores(self, made: Sequence[Made]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..noise.coloured import Spectrum, colour
-from ..noise.patterns import NoiseSet
 from ..noise.set_files import load_set
 from . import host
 from .files import stamp
@@ -18,6 +17,7 @@ from .monitor import write
 from .node import Node
 from .noise_sets import check_model, readable, set_names, set_path, strength_input
 
+Source: TypeAlias = SetNoise | ColouredNoise  # NOISE that has another noise for each seed
 AUTO, PINK = "auto", "pink noise"
 ALPHA = 0.3  # of pink noise at strength 1; above it pictures turn patchy
 
@@ -75,47 +75,50 @@ class DiverseSeeds(Node):
         return io.NodeOutput(host.starting_from(model, remade(source, strength)) if strength else model)
 
 
-def source_of(model: Any, set: str, noise: Any = None) -> tuple[NoiseSet | Spectrum, str]:
+def source_of(model: Any, set: str, noise: Any = None) -> tuple[Source, str]:
     """What these widgets and wires tell the seeds of a MODEL to start from, and what that is, for the node."""
     if noise is not None:
         source = of_noise(noise)
     elif set == AUTO:
         source = found_for(model)
     else:
-        source = Spectrum(alpha=ALPHA) if set == PINK else load_set(set_path(set))
-    if isinstance(source, NoiseSet):
-        check_model(source, model)
-        return source, f"{len(source)} patterns{source.whose()}"
+        source = pink() if set == PINK else SetNoise(load_set(set_path(set)), 0)
+    if isinstance(source, SetNoise):
+        check_model(source.found, model)
+        return source, f"{len(source.found)} patterns{source.found.whose()}"
     return source, "pink noise" if noise is not None or set == PINK else "pink noise · no set for this model yet"
 
 
-def of_noise(noise: Any) -> NoiseSet | Spectrum:
-    """What a NOISE tells all seeds to start from."""
-    if isinstance(noise, SetNoise):
-        return noise.found
-    if isinstance(noise, ColouredNoise):
-        return noise.spectrum
+def of_noise(noise: Any) -> Source:
+    """What a NOISE tells all seeds to start from: itself, if it has another noise for each."""
+    if isinstance(noise, (SetNoise, ColouredNoise)):
+        return noise
     raise ValueError(
         "noise is noise of one seed, from which all seeds would give one picture: wire Noise Set, Find Noise Set, Load "
         "Noise with a set, or Pink Noise."
     )
 
 
-def found_for(model: Any) -> NoiseSet | Spectrum:
+def found_for(model: Any) -> Source:
     """The first noise set in the list that was found for a network of this layout, else pink noise."""
     wanted = host.layout(model)
     sets = (load_set(set_path(name)) for name in set_names())
-    return next((found for found in sets if found.settings.get("layout") == wanted), Spectrum(alpha=ALPHA))
+    return next((SetNoise(found, 0) for found in sets if found.settings.get("layout") == wanted), pink())
 
 
-def noise_from(source: NoiseSet | Spectrum, seed: int, strength: float) -> SetNoise | ColouredNoise:
-    """The NOISE of a seed that starts from a set, or from a color; strength 0 is Random Noise, bit for bit."""
-    if isinstance(source, Spectrum):
-        return ColouredNoise(seed, replace(source, alpha=source.alpha * strength))
-    return SetNoise(source, seed, strength)
+def pink() -> ColouredNoise:
+    """What stands in for a noise set."""
+    return ColouredNoise(0, Spectrum(alpha=ALPHA))
 
 
-def remade(source: NoiseSet | Spectrum, strength: float) -> host.Remake:
+def noise_from(source: Source, seed: int, strength: float) -> Source:
+    """The noise that another seed has, at a share of its strength; 0 is Random Noise, bit for bit."""
+    if isinstance(source, ColouredNoise):
+        return ColouredNoise(seed, replace(source.spectrum, alpha=source.spectrum.alpha * strength))
+    return SetNoise(source.found, seed, source.strength * strength, source.pattern)
+
+
+def remade(source: Source, strength: float) -> host.Remake:
     """What puts a set, or a color, into the noise of a run."""
 
     def remake(noise: Tensor, seed: int, part: int) -> Tensor:

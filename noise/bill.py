@@ -68,9 +68,18 @@ class Bill:
         self.spent += pictures * runs
 
 
+def counted(number: str, noun: str) -> str:
+    """So many of what a noun names, e.g. "1 picture" or "2.5 plain runs".
+
+    >>> counted("1", "picture"), counted("2.5", "plain run")
+    ('1 picture', '2.5 plain runs')
+    """
+    return f"{number} {noun}{'' if number == '1' else 's'}"
+
+
 def in_words(runs: str, pictures: int) -> str:
     """A price, for a sentence: so many plain runs of a batch of so many pictures."""
-    return f"{runs} plain sampling runs of {pictures} picture{'s'[: pictures > 1]}"
+    return f"{counted(runs, 'plain sampling run')} of {counted(str(pictures), 'picture')}"
 
 
 def doubtful(start: float, found: float, finished: float) -> bool:

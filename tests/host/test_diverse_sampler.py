@@ -14,8 +14,11 @@ import nodes
 import pytest
 import tiny_models
 import torch
+import video_models
 from comfy.nested_tensor import NestedTensor
+from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_execution.graph_utils import ExecutionBlocker
+from told import Told
 from torch import Tensor
 
 from noise_optimize.nodes import efforts, monitor
@@ -416,3 +419,37 @@ def test_each_of_several_latents_in_one_grows() -> None:
     latent = {"samples": NestedTensor([torch.zeros(1, 4, 8, 8), torch.zeros(1, 4, 8)])}
     grown = of_size(latent, 4)["samples"]
     assert [len(part) for part in grown.unbind()] == [4, 4]
+
+
+@pytest.mark.parametrize("effort", ["set", "search"])
+def test_a_compiled_model_has_the_efforts_without_a_gradient(wires: dict[str, Any], effort: str) -> None:
+    set_torch_compile_wrapper(compiled := wires["model"].clone(), backend="eager")
+    latent, _, noise = diverse(wires | {"model": compiled}, effort=effort)
+    assert torch.equal(advanced(wires | {"model": compiled}, noise), latent["samples"])
+    with pytest.raises(ValueError, match="in Diverse Sampler set effort to search"):
+        diverse(wires | {"model": compiled}, effort="quick")
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_a_video_latent_is_taken(wires: dict[str, Any], effort: str) -> None:
+    row = tiny_models.Architecture("WAN21_T2V", video_models.WAN, video_models.VIDEO)
+    prompt = tiny_models.conditioning(row)
+    wires |= {"model": tiny_models.model(row), "positive": prompt, "negative": prompt}
+    wires["latent_image"] = {"samples": torch.zeros(2, *row.latent)}
+    assert torch.equal(diverse(wires, variety=0.0)[0]["samples"], ksampler(wires)["samples"])
+    latent, _, noise = diverse(wires, effort=effort)
+    assert torch.equal(advanced(wires, noise), latent["samples"])
+
+
+def test_where_memory_is_too_small_it_names_its_own_widgets(wires: dict[str, Any]) -> None:
+    def full(latents: Tensor, n: int) -> Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    otherwise = "set at_once to fewer pictures, or lower the size of latent_image, or set effort to search."
+    for memory, said in (
+        ("auto", f"Out of memory with 2 pictures at once of latent size 8 x 8, even with memory low: {otherwise}"),
+        ("fast", f"with memory fast: set memory to auto or low, or {otherwise}"),
+    ):
+        with pytest.raises(torch.OutOfMemoryError) as error:
+            diverse(wires, objective=Told(by=full), memory=memory)
+        assert str(error.value).endswith(said)

@@ -163,7 +163,7 @@ def test_without_an_iteration_what_is_kept_is_put_among_the_wired_noise(wires):
 def test_where_all_are_kept_they_are_only_sampled_and_it_is_said(wires):
     noise, latents, report, _ = run(wires, keep="1 2 3 4", iterations=5)
     assert noise.samples.equal(start(wires)) and latents.equal(sampled(wires))
-    assert "stopped because all of them are kept" in report and "as much as 1 plain sampling runs" in report
+    assert "stopped because all of them are kept" in report and "as much as 1 plain sampling run of 4" in report
 
 
 def test_under_a_mask_what_is_kept_stays_too(wires):

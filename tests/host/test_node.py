@@ -1,15 +1,22 @@
 """What a node says when it fails."""
 
+import inspect
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import comfy.model_management
+import folder_paths
 import pytest
+import torch
 from comfy_api.v0_0_2 import io
 from comfy_execution.utils import CurrentNodeContext
 
+from noise_optimize.nodes import GROUPS
 from noise_optimize.nodes.monitor import write
 from noise_optimize.nodes.node import Node
+from noise_optimize.noise.patterns import NoiseSet
+from noise_optimize.noise.set_files import save_set
 
 WRONG = ValueError("seed is odd; set an even one.")
 
@@ -64,6 +71,45 @@ def test_the_sentence_is_written_into_the_node_once_and_goes_on_unchanged(node, 
     assert written == [("7", str(WRONG))]
     assert run(node, 4).result == (4,) and written[1:] == [("7", " ")]
     assert run(node, 4).result == (4,) and len(written) == 2
+
+
+def test_a_schema_is_made_once_for_all_runs_and_each_class_has_its_own(written):
+    made = []
+
+    class Counting(Picky):
+        @classmethod
+        def define_schema(cls):
+            made.append(cls)
+            return io.Schema("Counting", inputs=[io.Int.Input("seed", max=6)], outputs=[io.Int.Output()])
+
+    run(Picky, 8)
+    Counting.GET_SCHEMA()
+    assert [run(Counting, seed).result for seed in (2, 4)] == [(2,), (4,)] and len(made) == 1
+    with pytest.raises(ValueError, match="seed is 8"):
+        run(Counting, 8)
+
+
+def lists():
+    """The options of every list of the pack's nodes."""
+    every = [node for group in GROUPS for node in group.NODES]
+    return {
+        (node, each.id): list(each.options)
+        for node in every
+        for each in node.define_schema().inputs
+        if isinstance(each, io.Combo.Input)
+    }
+
+
+def test_options_that_change_while_the_host_runs_are_looked_at_by_their_nodes():
+    """Those are files: what is checked by a schema that was made once must not know of any."""
+    before, path = lists(), Path(folder_paths.get_input_directory(), "set_of_test_node.safetensors")
+    save_set(path, NoiseSet(torch.ones(2, 4, 3, 3)))
+    after = lists()
+    path.unlink()
+    changed = {place for place in after if after[place] != before[place]}
+    assert len(changed) == 4
+    for node, name in changed:
+        assert name in inspect.signature(node.validate_inputs).parameters
 
 
 def test_lines_stay_apart_where_the_text_is_read_as_markdown(written):

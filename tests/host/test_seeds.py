@@ -116,6 +116,12 @@ def test_pink_noise_wired_in_counts_with_its_spectrum(model: Any) -> None:
     assert torch.equal(ksampler(blue), advanced(model, PinkNoise.execute(SEED, -0.3, "power law")[0]))
 
 
+@pytest.mark.parametrize("pattern", ["in order", 2])
+def test_a_noise_set_wired_in_counts_with_its_pattern_and_strength(model: Any, pattern: Any) -> None:
+    wired = SEEDS.execute(model, "auto", 0.5, SetNoise(found(), 77, 0.8, pattern))[0]
+    assert torch.equal(ksampler(wired), advanced(model, SetNoise(found(), SEED, 0.4, pattern)))
+
+
 def test_what_cannot_serve_every_seed_is_refused(model: Any, file: Path) -> None:
     fixed = FixedNoise(torch.randn(3, 4, 8, 8, generator=tiny_models.generator()))
     for noise in (fixed, custom.Noise_RandomNoise(3)):

@@ -6,7 +6,7 @@ import re
 import pack
 import pytest
 
-from noise_optimize.noise.bill import AUTOMATIC, FINISHED, FIRST, LAST, Bill, Prices, doubtful, look_of
+from noise_optimize.noise.bill import AUTOMATIC, FINISHED, FIRST, LAST, Bill, Prices, doubtful, in_words, look_of
 from noise_optimize.noise.optimizers import OPTIMIZERS
 from noise_optimize.noise.settings import Settings
 
@@ -39,6 +39,19 @@ def test_the_prices_of_the_readme_are_those_of_the_bill():
         prices = Prices(int(steps), 1, 1, False)
         due = [f"{prices.of_a_run(Settings(iterations=n))[0]:.3g}" for n in (2, 5)]
         assert runs == due
+
+
+@pytest.mark.parametrize(
+    "runs, pictures, said",
+    [
+        ("1", 4, "1 plain sampling run of 4 pictures"),
+        ("1.0", 1, "1.0 plain sampling runs of 1 picture"),
+        ("2.5", 4, "2.5 plain sampling runs of 4 pictures"),
+        ("0.5", 4, "0.5 plain sampling runs of 4 pictures"),
+    ],
+)
+def test_a_price_is_said_as_one_says_it(runs, pictures, said):
+    assert in_words(runs, pictures) == said
 
 
 def test_a_bill_adds_the_runs_of_every_picture():
