@@ -86,7 +86,7 @@ def test_a_schema_is_made_once_for_all_runs_and_each_class_has_its_own(written):
     Counting.GET_SCHEMA()
     assert [run(Counting, seed).result for seed in (2, 4)] == [(2,), (4,)] and len(made) == 1
     with pytest.raises(ValueError, match="seed is 8"):
-        run(Counting, 8)
+        run(Counting, 8, node_id="9")
 
 
 def lists():
