@@ -225,7 +225,7 @@ def perturb(*arguments: str) -> None:
     for order, byte in enumerate(range(1, 256, 28), 1):
         say(f"order {order}, MALLOC_PERTURB_={byte}")
         memory = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_PERTURB_": str(byte)}
-        run_pytest(*(arguments or ("tests/maths", "tests/host", "-q")), TEST_ORDER=str(order), **memory)
+        run_pytest(*(arguments or ("tests/maths", "tests/host", "-q", *EACH_CORE)), TEST_ORDER=str(order), **memory)
 
 
 def run_pytest(*arguments: str, **environment: str) -> None:
