@@ -10,9 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .tensor_files import Unreadable, read, short, write
+from .tensor_files import Kind, read, write
 
-FORMAT, VERSION = "noise_optimize.noise", "1"
+NOISE = Kind(
+    "noise_optimize.noise",
+    ("seed", "batch_index", "spectrum", "scores", "settings", "shape"),
+    missing="there is no such noise file; choose one of the list or save one with Save Noise.",
+    damaged="is damaged or no safetensors file; save the noise again with Save Noise.",
+    other="holds no noise; choose a file written by Save Noise.",
+)
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SEEDS = range(-(2**63), 2**64)  # what torch.manual_seed takes
 
@@ -38,9 +44,6 @@ class NoiseFile:
             raise ValueError("noise holds values that are not finite; make it anew.")
 
 
-STORED_AS_JSON = ("seed", "batch_index", "spectrum", "scores", "settings")
-
-
 def save(path: str | os.PathLike[str], noise: NoiseFile) -> Path:
     """Write a noise file whole or not at all: it appears under its name only when all of it is on disk.
 
@@ -51,29 +54,18 @@ def save(path: str | os.PathLike[str], noise: NoiseFile) -> Path:
     >>> load(path).seed
     7
     """
-    fields = {name: getattr(noise, name) for name in STORED_AS_JSON}
-    fields["shape"] = [list(part.shape) for part in noise.samples]
-    return write(path, FORMAT, VERSION, {f"noise_{i}": part for i, part in enumerate(noise.samples)}, fields)
+    fields = vars(noise) | {"shape": [list(part.shape) for part in noise.samples]}
+    return write(path, NOISE, {f"noise_{i}": part for i, part in enumerate(noise.samples)}, fields)
 
 
 def load(path: str | os.PathLike[str]) -> NoiseFile:
     """Read a noise file; raises ValueError with one sentence where it is missing, damaged or something else."""
-    name = short(path)
-    if not os.path.isfile(path):
-        raise ValueError(f"{name}: there is no such noise file; choose one of the list or save one with Save Noise.")
-    damaged = f"{name} is damaged or no safetensors file; save the noise again with Save Noise."
-    try:
-        metadata, tensors, fields = read(path, FORMAT, VERSION, (*STORED_AS_JSON, "shape"))
-        parts = tuple(tensors[f"noise_{i}"] for i in range(len(tensors)))
-    except (Unreadable, KeyError) as error:
-        raise ValueError(damaged) from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{name} holds no noise; choose a file written by Save Noise.")
-    if metadata.get("version") != VERSION:
-        raise ValueError(f"{name} was written by another version of this node pack; update the pack to load it.")
-    shapes = fields.pop("shape")
-    if not parts or shapes != [list(part.shape) for part in parts] or not _sound(parts, **fields):
-        raise ValueError(damaged)
+    tensors, fields = read(path, NOISE)
+    names, shapes = [f"noise_{i}" for i in range(len(tensors))], fields.pop("shape")
+    parts = tuple(tensors[name] for name in names if name in tensors)
+    whole = 0 < len(parts) == len(tensors) and shapes == [list(part.shape) for part in parts]
+    if not whole or not _sound(parts, **fields):
+        raise NOISE.broken(path)
     return NoiseFile(parts, **fields)
 
 

@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .patterns import NoiseSet
-from .tensor_files import Unreadable, is_a, read, short, write
+from .tensor_files import Kind, is_a, read, write
 
-FORMAT, VERSION = "noise_optimize.set", "1"
 TENSOR = "coefficients"
 FIELDS: dict[str, type] = {
     "order": int, "size": int, "model": str, "latent_format": str, "prompts": str, "unseen": str,
     "scores": dict, "settings": dict,
 }  # fmt: skip
 LISTS = ("order", "size", "prompts", "unseen")  # of what FIELDS says
+SET = Kind(
+    "noise_optimize.set",
+    tuple(FIELDS),
+    missing="there is no such noise set; choose one of the list or save one with Save Noise.",
+    damaged="is damaged or no safetensors file; get the noise set again, or find it anew.",
+    other="holds no noise set; choose a file of Find Noise Set, written by Save Noise.",
+)
 
 
 def save_set(path: str | os.PathLike[str], found: NoiseSet) -> Path:
@@ -29,39 +34,24 @@ def save_set(path: str | os.PathLike[str], found: NoiseSet) -> Path:
     >>> load_set(path).model
     'my model'
     """
-    return write(path, FORMAT, VERSION, {TENSOR: found.coefficients}, {name: getattr(found, name) for name in FIELDS})
+    return write(path, SET, {TENSOR: found.coefficients}, vars(found))
 
 
 def load_set(path: str | os.PathLike[str]) -> NoiseSet:
     """Read a noise set; raises ValueError with one sentence where it is missing, damaged or something else."""
-    name = short(path)
-    if not os.path.isfile(path):
-        raise ValueError(f"{name}: there is no such noise set; choose one of the list or save one with Save Noise.")
-    damaged = f"{name} is damaged or no safetensors file; get the noise set again, or find it anew."
-    try:
-        metadata, tensors, fields = read(path, FORMAT, VERSION, tuple(FIELDS))
-    except Unreadable as error:
-        raise ValueError(damaged) from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{name} holds no noise set; choose a file of Find Noise Set, written by Save Noise.")
-    if metadata.get("version") != VERSION:
-        raise ValueError(f"{name} was written by another version of this node pack; update the pack to load it.")
+    tensors, fields = read(path, SET)
     if set(tensors) != {TENSOR} or tensors[TENSOR].dtype != torch.float32 or not _sound(fields):
-        raise ValueError(damaged)
-    return _made(tensors[TENSOR], fields, damaged)
+        raise SET.broken(path)
+    given: dict[str, Any] = {name: tuple(value) if name in LISTS else value for name, value in fields.items()}
+    try:
+        return NoiseSet(tensors[TENSOR], **given)
+    except ValueError as error:
+        raise SET.broken(path) from error
 
 
 def is_set(path: str | os.PathLike[str]) -> bool:
     """Whether a file says that it holds a noise set."""
-    return is_a(FORMAT, path)
-
-
-def _made(coefficients: Tensor, fields: dict[str, Any], damaged: str) -> NoiseSet:
-    given: dict[str, Any] = {name: tuple(value) if name in LISTS else value for name, value in fields.items()}
-    try:
-        return NoiseSet(coefficients, **given)
-    except ValueError as error:
-        raise ValueError(damaged) from error
+    return is_a(SET, path)
 
 
 def _sound(fields: dict[str, Any]) -> bool:
