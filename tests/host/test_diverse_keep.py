@@ -106,6 +106,14 @@ def test_without_a_file_the_numbers_mean_the_pictures_of_ksampler(
     assert moved(latents, plain) == ([0, 1, 3] if way["variety"] else [])
 
 
+@pytest.mark.parametrize("effort", [name for name, effort in EFFORTS.items() if effort.looks])
+def test_a_picture_of_a_later_batch_stays_too(wires: dict[str, Any], effort: str) -> None:
+    settings = {"effort": effort, "variety": 1.0, "at_once": 2}
+    shown, _, told, _ = run(wires, **settings)
+    latents, *_ = run(wires, **settings, seed=6, keep="4", kept_from=told["file"])
+    assert moved(latents, shown) == [0, 1, 2]
+
+
 def test_at_variety_0_the_others_are_those_of_ksampler(wires: dict[str, Any]) -> None:
     file = run(wires, effort="quick")[2]["file"]
     latents, *_ = run(wires, variety=0.0, seed=9, keep="1", kept_from=file)

@@ -6,12 +6,14 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import tiny_models
+import told
 import torch
 
 from noise_optimize.nodes import finding
 from noise_optimize.nodes.demo import DRAWN, DemoPrompt, DemoScoreNode, LoadDemo
 from noise_optimize.nodes.find_set import DRAFT, KEEP, STOP, WHOLE, FindNoiseSet, spread
 from noise_optimize.nodes.host import layout
+from noise_optimize.nodes.host.session import Session
 from noise_optimize.nodes.latents import ColouredNoise, SetNoise
 from noise_optimize.noise.coloured import Spectrum
 from noise_optimize.noise.patterns import NoiseSet
@@ -91,6 +93,20 @@ def test_the_host_is_as_before():
     assert torch.get_rng_state().equal(state) and not comfy.model_management.in_training
     after = lists["model"][0].model.state_dict()
     assert all(after[name].equal(value) for name, value in before.items())
+
+
+def test_where_memory_runs_out_it_goes_on_with_low_from_there(monkeypatch):
+    modes, start = [], Session.__init__
+    monkeypatch.setattr(Session, "__init__", lambda self, w, s, *a: modes.append(s.memory) or start(self, w, s, *a))
+
+    def by(latents, n):
+        if n == 6:
+            raise torch.OutOfMemoryError("no room")
+        return told.spread(latents)
+
+    run(**graph(objective=told.Told(by=by)))
+    before = modes.index("low")
+    assert set(modes[:before]) == {"auto"} and set(modes[before:]) == {"low"}
 
 
 def cancelled(monkeypatch, at, **more):
