@@ -71,9 +71,10 @@ def search_passes(candidates: int, steps: int) -> float:
 
 
 def affordable(passes: float, steps: int) -> int:
-    """The most iterations, through the first prediction, that cost no more than so many plain runs."""
+    """The most iterations, through the first prediction, that cost no more than so many plain runs, though an earlier
+    one may be the best and be rendered again."""
     prices, k = Prices(steps, 1, 1, finishes=False), 0
-    while prices.of_a_run(Settings(iterations=k + 1))[0] <= passes:
+    while prices.of_a_run(Settings(iterations=k + 1))[0] + 1 <= passes:
         k += 1
     return k
 
