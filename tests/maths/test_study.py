@@ -21,8 +21,9 @@ from study.jobs import distinct, jobs_of, key_of
 from study.source import PUBLISHED
 from study.store import Store
 from study.ways import PINK, WHITE
-from study.work import work
+from study.work import COST, work
 
+from noise_optimize.noise.bill import in_words
 from noise_optimize.noise.recipes import RECIPES
 
 GRAPH = {
@@ -136,6 +137,11 @@ def test_optimisation_gets_the_passes_of_the_search_and_not_one_iteration_more(s
     k = affordable(passes, steps)
     # the last look with the rendering, another rendering, and of a plain run's calls 3 for each iteration
     assert 2 + 3 * k / steps <= passes < 2 + 3 * (k + 1) / steps
+
+
+@pytest.mark.parametrize("runs", ["1", "2.5", "11"])
+def test_the_price_of_a_set_is_read_from_what_the_node_says_it_cost(runs):
+    assert COST.search(f"It cost as much as {in_words(runs, 4)}, in 2.0 s.")[1] == runs
 
 
 def test_the_weights_of_a_published_recipe_are_those_that_its_report_calls_as_published():

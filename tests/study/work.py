@@ -14,7 +14,7 @@ from .jobs import Job
 from .scores import METRICS, measuring
 from .store import Line
 
-COST = re.compile(r"([\d.]+) plain sampling runs")
+COST = re.compile(r"([\d.]+) plain sampling runs?")
 KEPT = ("iteration", "scores", "change", "seconds")  # of each iteration of a history
 Connect = Callable[[], AbstractContextManager[Client]]
 
