@@ -73,7 +73,7 @@ class ModelCalls:
             output = rescaled(lambda *rows: call(*rows)[0], *tensors) if half else call(*tensors)[0]
         else:
             chunk = self.memory.model if divisible and self.divide else None
-            writes = Writes.of(executor.class_obj, "call")
+            writes = Writes.of(executor.class_obj)
             output = recompute(call, *tensors, chunk=chunk, verify=True, writes=writes)
         return layers_of(output, divisible)
 
