@@ -50,15 +50,10 @@ def test_a_graph_that_is_refused_is_told_in_the_words_of_the_node(frontend: Fron
 
 
 def test_the_errors_of_other_packs_are_left_as_the_frontend_shows_them(frontend: Frontend) -> None:
-    open_example(frontend, QUICK_START)
-    said = """async ([type, message]) => {
-        const detail = { prompt_id: "", node_id: "1", node_type: type, exception_type: "", traceback: [] };
-        app.api.dispatchCustomEvent("execution_error", { ...detail, exception_message: message });
-        await new Promise(resolve => setTimeout(resolve, 1500));
-        const said = document.querySelector("[data-testid=error-overlay]").innerText;
-        document.querySelector("[data-testid=error-overlay-dismiss]").click(); // as the start of a run does
-        await new Promise(resolve => setTimeout(resolve, 500));
-        return said;
-    }"""
-    assert "Choose another." in frontend.page.evaluate(said, ["NoiseOptimizeSet", "Choose another."])
-    assert "Choose another." not in frontend.page.evaluate(said, ["LoadImage", "Choose another."])
+    frontend.page.evaluate("() => { app.graph.add(LiteGraph.createNode('TinyFailure')) }")
+    assert frontend.run() == "execution_error"
+    assert "Choose another." in frontend.page.evaluate("() => window.ended.at(-1)[1].exception_message")
+    box = frontend.page.get_by_test_id("error-overlay")
+    box.wait_for()
+    frontend.page.wait_for_timeout(1000)
+    assert "Choose another." not in box.inner_text()

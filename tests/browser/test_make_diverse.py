@@ -65,9 +65,10 @@ DEMO = """() => {
     prompt.connect(0, find("ConditioningZeroOut"), 0);
     for (const type of ["UNETLoader", "CLIPLoader", "VAELoader", "CLIPTextEncode", "ModelSamplingAuraFlow"])
         inside.remove(find(type));
+    for (const input of inside.inputs.filter(input => !input.linkIds.length)) inside.removeInput(input);
     for (const [name, value] of Object.entries({ width: 64, height: 64, steps: 4, seed: 7 }))
         host.widgets.find(widget => widget.name === name).value = value;
-    return app.graph.serialize();
+    return JSON.parse(JSON.stringify(app.graph.serialize())); // as it is saved, without what is undefined
 }"""
 ENTER = """() => {
     const host = app.graph._nodes.find(node => node.subgraph);
@@ -76,8 +77,13 @@ ENTER = """() => {
 
 
 def without_view(graph: dict[str, Any]) -> dict[str, Any]:
-    """A graph as it is saved, but for where one looks at it."""
-    return graph | {"extra": {name: value for name, value in graph["extra"].items() if name != "ds"}}
+    """A graph as it is saved, but for where one looks at it, and where the frontend draws the slots of a subgraph."""
+    graph = json.loads(json.dumps(graph))
+    graph["extra"].pop("ds", None)
+    for subgraph in graph.get("definitions", {}).get("subgraphs", []):
+        for slot in (*subgraph["inputs"], *subgraph["outputs"]):
+            slot.pop("pos", None)
+    return graph
 
 
 def only(graph: dict[str, Any], **told: str) -> dict[str, Any]:

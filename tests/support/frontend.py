@@ -78,7 +78,7 @@ class Frontend:
 
     def graph(self) -> dict[str, Any]:
         """The open graph as it would be saved."""
-        return self.page.evaluate("() => app.graph.serialize()")
+        return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
 
     def unknown_types(self) -> list[str]:
         """Types of the open graph that this ComfyUI does not have."""

@@ -97,9 +97,21 @@ class TinyNetworks(io.ComfyNode):
         return io.NodeOutput()
 
 
+class TinyFailure(io.ComfyNode):
+    """Fails with a sentence, as nodes of other packs do."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema("TinyFailure", category="tiny", inputs=[], outputs=[], is_output_node=True)
+
+    @classmethod
+    def execute(cls):
+        raise ValueError("Choose another.")
+
+
 class TinyExtension(ComfyExtension):
     async def get_node_list(self):
-        return [TinyModel, TinyConditioning, TinyVAE, TinyLatent, TinyCLIPVision, TinyNetworks]
+        return [TinyModel, TinyConditioning, TinyVAE, TinyLatent, TinyCLIPVision, TinyNetworks, TinyFailure]
 
 
 async def comfy_entrypoint():
