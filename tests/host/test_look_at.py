@@ -107,7 +107,7 @@ def test_it_costs_the_calls_that_it_says(widgets, sampler, steps, forward, throu
     *_, report, _ = optimise(wires, lambda z, n: 1e-5 * spread(z) + n, **widgets)  # the last that is seen is the best
     assert len(calls) == forward and sum(calls) == through
     expected = f"{(forward + 2 * through) / plain:.3g}"
-    assert f"It cost as much as {expected} plain sampling runs of 2 pictures, in " in report
+    assert f"It cost as much as {expected} plain sampling run{'s'[: expected != '1']} of 2 pictures, in " in report
     assert (f"will cost {expected} plain runs of 2, at most " in said[0]) == (widgets.get("iterations") != 0)
 
 
