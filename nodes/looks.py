@@ -22,7 +22,8 @@ class Looks:
     """looks(noise): a batch for the objectives, with a gradient where noise asks for one.
 
     until: the step whose prediction is looked at; None for finished pictures. pictures: whether they are decoded.
-    ahead: whether a look without a gradient is the last, so that its sampling run goes on to the end at once.
+    recall: what the model predicted in the look that ends a descent, and of which noise. descends: whether a gradient
+    was taken.
     """
 
     session: host.Session
@@ -30,41 +31,42 @@ class Looks:
     until: int | None
     prices: Prices
     bill: Bill
-    ahead: bool = False
-    rendered: tuple[Tensor, Tensor] | None = None  # a noise, and its finished latents
+    recall: tuple[Tensor, host.Recall] | None = None
+    descends: bool = False
 
     @classmethod
-    def at(
-        cls, session: host.Session, look: str, gradient_steps: int, pictures: bool, bill: Bill, ahead: bool = False
-    ) -> Looks:
+    def at(cls, session: host.Session, look: str, gradient_steps: int, pictures: bool, bill: Bill) -> Looks:
         """look: as `look_of` gives it. gradient_steps: of Differentiable Sampler, 0 for all."""
         until = 1 if look == FIRST and session.steps > 1 else None
         if until is not None:
             calls = session.calls(until)
-            prices = Prices(session.calls(), calls, calls, finishes=False)
+            prices = Prices(session.calls(), calls, calls, finishes=False, recalls=session.recalls())
         elif 0 < gradient_steps < session.steps:
             calls = session.calls()
             prices = Prices(calls, calls, calls - session.calls(session.steps - gradient_steps + 1) + 1)
         else:
             prices = Prices(1, 1, 1)
-        return cls(session, pictures, until, prices, bill, ahead)
+        return cls(session, pictures, until, prices, bill)
 
     def __call__(self, noise: Tensor) -> Batch:
         gradient = torch.is_grad_enabled() and noise.requires_grad
-        if self.until is not None and self.ahead and not gradient:
-            self.bill.add(len(noise), 1.0)
-            foreseen, latents = self.session.finished(noise, self.until)
-            self.rendered = noise, latents
-            return self.batch(foreseen)
         self.bill.add(len(noise), self.prices.of_a_look(gradient))
-        return self.session.batch(noise, self.pictures, self.until)
+        self.descends |= gradient
+        if self.until is None or gradient or not (self.descends and self.prices.recalls):
+            return self.session.batch(noise, self.pictures, self.until)
+        recall = host.Recall()
+        self.recall = noise, recall
+        return self.batch(self.session.predicted(noise, self.until, recall=recall).latents)
 
     def render(self, noise: Tensor) -> Batch:
         """What any sampler makes of the noise."""
-        if self.rendered is not None and torch.equal(noise, self.rendered[0]):
-            return self.batch(self.rendered[1])
-        self.bill.add(len(noise), 1.0)
-        return self.session.batch(noise, self.pictures)
+        recall = None
+        if self.recall is not None and torch.equal(noise, self.recall[0]):
+            recall = replace(self.recall[1], used=0)
+        latents = self.session.generate(noise, recall)
+        used = 0 if recall is None else recall.used or 0
+        self.bill.add(len(noise), 1.0 - used / self.prices.plain)
+        return self.batch(latents)
 
     def batch(self, latents: Tensor) -> Batch:
         return Batch(latents, self.session.decode(latents) if self.pictures else None)

@@ -260,8 +260,7 @@ class Run:
     def looks(self, session: host.Session, gradient_steps: int, settings: Settings) -> Looks:
         """How the loop looks, on the bill of the whole run; before the first look it is said what that will cost."""
         look = self.look if settings.iterations else FINISHED
-        ahead = OPTIMIZERS[settings.optimizer].update is not None
-        looks = Looks.at(session, look, gradient_steps, PICTURES in self.objective.needs, self.bill, ahead)
+        looks = Looks.at(session, look, gradient_steps, PICTURES in self.objective.needs, self.bill)
         if settings.iterations and not self.announced:
             self.announced = True
             runs, most = map(self.of_the_set, looks.prices.of_a_run(settings, self.compare))

@@ -28,14 +28,15 @@ class Prices:
     """Calls of the model for each picture.
 
     plain: of a plain sampling run. look: of one look of the loop. through: how many of these have a gradient, where one
-    is taken. finishes: whether the loop sees finished pictures; else its last look along gradients is the first part of
-    a whole run, so that what is most likely the result is rendered already.
+    is taken. finishes: whether the loop sees finished pictures. recalls: whether the rendering takes the predictions of
+    the last look, which most likely was at the result.
     """
 
     plain: int
     look: int
     through: int
     finishes: bool = True
+    recalls: bool = True
 
     def of_a_look(self, gradient: bool) -> float:
         """In plain runs."""
@@ -44,18 +45,20 @@ class Prices:
     def of_a_run(self, settings: Settings, compare: str = IN_DOUBT) -> tuple[float, float]:
         """What a run of these settings costs, in plain runs, and what it may cost at most.
 
-        The pictures that the last look finishes are the result, unless an earlier iteration was better, which is then
-        rendered again. Where the loop sees predictions, the start is rendered, too, where `doubtful`, or always. A run
-        may also end earlier by itself.
+        Where the loop sees finished pictures, the last that it sees are the result, unless an earlier iteration was
+        better, which is then rendered again. Else the noise found is rendered, without the calls of the last look if
+        that was at it, and the start too where `doubtful`, or always. A run may also end earlier by itself.
         """
-        ahead = OPTIMIZERS[settings.optimizer].update is not None
-        if ahead:
-            runs = settings.iterations * self.of_a_look(True) + 1
+        gradient, compared = OPTIMIZERS[settings.optimizer].update is not None, not self.finishes and compare == ALWAYS
+        last, saved = self.of_a_look(False), 0.0
+        if gradient:
+            runs = settings.iterations * self.of_a_look(True) + last
+            saved = last * (self.recalls and not self.finishes)
         else:
-            runs = (1 + settings.iterations * settings.population) * self.of_a_look(False) + (not self.finishes)
-        compared = bool(settings.iterations) and not self.finishes
-        again = bool(settings.iterations) and (ahead or self.finishes)
-        return runs + (compare == ALWAYS and compared), runs + compared + again
+            runs = (1 + settings.iterations * settings.population) * last
+        runs += not self.finishes
+        most = runs + (settings.iterations > 0)
+        return (most if compared else runs) - saved, most
 
 
 @dataclass

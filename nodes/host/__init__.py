@@ -13,6 +13,7 @@ DOORS = {
         "session": ("Session", "run_in_session"),
         "foresight": ("Begun",),
         "members": ("Whole",),
+        "recall": ("Recall",),
         "wires": (
             "DifferentiableSampler",
             "guider_of",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .names import SAMPLERS as SAMPLERS
     from .names import SCHEDULERS as SCHEDULERS
     from .networks import patcher as patcher
+    from .recall import Recall as Recall
     from .session import Session as Session
     from .session import run_in_session as run_in_session
     from .starts import Remake as Remake

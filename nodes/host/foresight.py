@@ -63,26 +63,6 @@ def stopped(until: int, name: str) -> Sample:
     return run
 
 
-def witnessed(until: int, seen: list[Tensor]) -> Sample:
-    """For `through`: the whole run of any sampler; what the model foresees at its step `until` is put into `seen`."""
-
-    def run(sample: Sample, model_wrap: Any, sigmas: Tensor, extra: Any, callback: Any, *given: Any) -> Tensor:
-        def look(step: int, x0: Tensor, x: Tensor, steps: int) -> None:
-            if callback is not None:
-                callback(step, x0, x, steps)
-            if step + 1 == until:
-                seen.append(x0.clone())
-
-        return sample(model_wrap, sigmas, extra, look, *given)
-
-    return run
-
-
-def answered(samples: Tensor) -> Sample:
-    """For `through`: the run of a sampler that has these samples already."""
-    return lambda *_: samples
-
-
 @dataclass
 class Leg:
     """For `through`: a sampler that `resumes`, from where it has `begun` to the step `end`, which it then has begun;

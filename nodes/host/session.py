@@ -31,11 +31,12 @@ from ...noise.gradient.inference import normal
 from ...noise.gradient.recompute import RecomputationError
 from ...objectives.batch import Batch
 from .decoder import Decoder
-from .foresight import Begun, Foreseen, Leg, answered, stopped, witnessed
+from .foresight import Begun, Foreseen, Leg, stopped
 from .gradients import Gradients
 from .kernels import cannot_differentiate
 from .members import Whole
 from .memory import Memory
+from .recall import Recall
 from .sampling import Sampling
 from .wires import GRADIENT_FREE, DifferentiableSampler, refuse_vae, refuse_wires, resident, sampler_name, through
 
@@ -111,26 +112,32 @@ class Session:
             roots += [self._decoder.network, vars(self._vae)]
         return Gradients(self._sampling, roots, self.memory, self._settings.gradient_steps)
 
-    def generate(self, noise: Tensor) -> Tensor:
+    def generate(self, noise: Tensor, recall: Recall | None = None) -> Tensor:
         """The sampled latents (B, C, ...) of noise of that shape, float32, as SamplerCustomAdvanced gives them.
 
         Differentiable where noise asks for a gradient and grad mode is on; else bit-identical to the host's.
+        recall: what `predicted` was given for this noise, so that the model is not asked the same again.
         """
         if tuple(noise.shape) != self.shape:
             raise ValueError(f"The noise is {tuple(noise.shape)}, the latent_image {self.shape}; give both one size.")
         self.differentiating = torch.is_grad_enabled() and noise.requires_grad
-        return self._gradients(noise) if self.differentiating else self._plain(noise, self._sampling.sampler)
+        if self.differentiating:
+            return self._gradients(noise)
+        return self._plain(noise, self._recalling(recall))
 
-    def predicted(self, noise: Tensor, until: int, begun: Begun | None = None) -> Foreseen:
+    def predicted(
+        self, noise: Tensor, until: int, begun: Begun | None = None, recall: Recall | None = None
+    ) -> Foreseen:
         """What the model foresees of noise (B, C, ...) at step `until`, without the steps after it.
 
         Differentiable where noise asks for a gradient and grad mode is on, through all of these steps.
         begun: where the run stands already; for a sampler that is `resumable`, which can then go on again.
+        recall: keeps what the model predicts, for `generate`.
         """
         self.differentiating = torch.is_grad_enabled() and noise.requires_grad
         if self.differentiating:
             return Foreseen(self._gradients(noise, until if until < self.steps else None))
-        sampler = self._sampling.sampler
+        sampler = self._recalling(recall)
         if begun is not None:
             leg = Leg(begun, until)
             latents = self._plain(noise, through(sampler, leg))
@@ -139,11 +146,13 @@ class Session:
             sampler = through(sampler, stopped(until, sampler_name(sampler)))
         return Foreseen(self._plain(noise, sampler))
 
-    def finished(self, noise: Tensor, until: int) -> tuple[Tensor, Tensor]:
-        """What `predicted` gives at step `until` and what `generate` gives, both without a gradient, by one run."""
-        sampler, seen = self._sampling.sampler, list[Tensor]()
-        latents = self._plain(noise, through(sampler, witnessed(until, seen)))
-        return self._plain(noise, through(sampler, answered(seen[0]))), latents
+    def _recalling(self, recall: Recall | None) -> Any:
+        sampler = self._sampling.sampler
+        return sampler if recall is None else through(sampler, recall)
+
+    def recalls(self) -> bool:
+        """Whether the model may be spared what it has answered already; patches may count on being asked."""
+        return not self._sampling.patches
 
     def calls(self, until: int | None = None) -> int:
         """How often a run asks the model for a prediction, in all or until its step `until`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import comfy.samplers
@@ -13,6 +14,7 @@ import tiny_models
 import torch
 from told import Told, spread
 
+from noise_optimize.nodes.host.recall import Recall
 from noise_optimize.nodes.host.session import Session, run_in_session
 from noise_optimize.nodes.monitor import Monitor
 from noise_optimize.nodes.optimize import NoiseOptimize
@@ -178,27 +180,42 @@ def test_where_the_finished_pictures_keep_the_promise_the_start_is_not_rendered(
     assert re.search(r"told: 0\.\d+ before, 2\.0\d+ after as first predicted, 1\.1\d+ finished", report)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "dpmpp_2m"])
-def test_the_last_look_and_the_rendering_are_one_run_and_each_is_what_it_is_alone(sampler):
-    wires = wired(sampler=sampler)
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "heun", "dpmpp_2m"])
+def test_a_rendering_asks_for_nothing_that_the_look_at_its_noise_has_asked_and_is_the_same_bit_for_bit(sampler, calls):
+    wires = wired(sampler=sampler, cfg=2.0)
 
     def both(session: Session) -> None:
         noise = wires["noise"].generate_noise(wires["latent_image"])
-        foreseen, latents = session.finished(noise, 1)
-        assert foreseen.equal(session.predicted(noise, 1).latents) and latents.equal(session.generate(noise))
-        assert not foreseen.equal(latents)
+        foreseen, latents = session.predicted(noise, 1).latents, session.generate(noise)
+        calls.clear()
+        recall = Recall()
+        assert session.predicted(noise, 1, recall=recall).latents.equal(foreseen)
+        looked = len(calls)
+        recall = replace(recall, used=0)
+        assert session.generate(noise, recall).equal(latents)
+        assert looked == recall.used == len(calls) + looked - session.calls() > 0
+        assert not session.generate(noise + 1, replace(recall, used=0)).equal(latents)
 
     names = ("guider", "sampler", "sigmas", "latent_image")
     run_in_session(*(wires[name] for name in names), both, seed=wires["noise"].seed)
+
+
+def test_a_patched_model_is_asked_every_time(calls):
+    wires = wired()
+    wires["guider"].model_options["sampler_post_cfg_function"] = [lambda args: args["denoised"]]
+    optimise(wires, iterations=1)
+    calls.clear()
+    *_, report, _ = optimise(wires, lambda z, n: 1e-5 * spread(z) + n)
+    assert f"{(2 * 3 + 1 + STEPS) / STEPS:.3g} plain sampling runs" in report
 
 
 def test_where_an_earlier_iteration_was_better_than_the_last_it_is_rendered_again(calls):
     wires = probed(wired(), calls)
     scores = 0.0, 5.0, 1.0, 4.0  # the second iteration gets worse; the first keeps its promise
     noise, latent, *_, report, numbers = optimise(wires, lambda z, n: 1e-5 * spread(z) + scores[n])
-    assert json.loads(numbers)[0]["kept"] == 1 and len(calls) == 2 + 2 * STEPS
+    assert json.loads(numbers)[0]["kept"] == 1 and len(calls) == 2 + 1 + STEPS
     assert sampled(wires | {"noise": noise}).equal(latent["samples"])
-    assert f"{(2 * 3 + 2 * STEPS) / STEPS:.3g} plain sampling runs" in report
+    assert f"{(2 * 3 + 1 + STEPS) / STEPS:.3g} plain sampling runs" in report
 
 
 @pytest.mark.parametrize("found, start, kept", [(0.9, 0.5, True), (0.9, 0.95, False), (-5.0, -4.0, False)])
