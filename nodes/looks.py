@@ -22,8 +22,7 @@ class Looks:
     """looks(noise): a batch for the objectives, with a gradient where noise asks for one.
 
     until: the step whose prediction is looked at; None for finished pictures. pictures: whether they are decoded.
-    recall: what the model predicted in the look that ends a descent, and of which noise. descends: whether a gradient
-    was taken.
+    recall: what the model predicted in the look that ends a descent. descends: whether a gradient was taken.
     """
 
     session: host.Session
@@ -31,7 +30,7 @@ class Looks:
     until: int | None
     prices: Prices
     bill: Bill
-    recall: tuple[Tensor, host.Recall] | None = None
+    recall: host.Recall | None = None
     descends: bool = False
 
     @classmethod
@@ -52,24 +51,15 @@ class Looks:
         gradient = torch.is_grad_enabled() and noise.requires_grad
         self.bill.add(len(noise), self.prices.of_a_look(gradient))
         self.descends |= gradient
-        if self.until is None or gradient or not (self.descends and self.prices.recalls):
-            return self.session.batch(noise, self.pictures, self.until)
-        recall = host.Recall()
-        self.recall = noise, recall
-        return self.batch(self.session.predicted(noise, self.until, recall=recall).latents)
+        if self.until is not None and self.descends and not gradient and self.prices.recalls:
+            self.recall = host.Recall()
+        return self.session.batch(noise, self.pictures, self.until, None if gradient else self.recall)
 
     def render(self, noise: Tensor) -> Batch:
         """What any sampler makes of the noise."""
-        recall = None
-        if self.recall is not None and torch.equal(noise, self.recall[0]):
-            recall = replace(self.recall[1], used=0)
-        latents = self.session.generate(noise, recall)
-        used = 0 if recall is None else recall.used or 0
-        self.bill.add(len(noise), 1.0 - used / self.prices.plain)
-        return self.batch(latents)
-
-    def batch(self, latents: Tensor) -> Batch:
-        return Batch(latents, self.session.decode(latents) if self.pictures else None)
+        batch = self.session.batch(noise, self.pictures, recall=self.recall)
+        self.bill.add(len(noise), 1.0 - (self.recall.spared if self.recall else 0) / self.prices.plain)
+        return batch
 
 
 @dataclass(frozen=True)

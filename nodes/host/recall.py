@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,29 +13,35 @@ from .sampling import Sample, add_wrapper
 
 @dataclass
 class Recall:
-    """For `through`, of two runs of one noise: what the model predicted in the first it is not asked for in the second.
+    """Of two runs, for `through`: what the model predicted in the first, it is not asked for in the second.
 
-    used: how many predictions the second took from the first. Where it asks for another, the model answers.
+    known: what it was asked, at which noise level, and its answer, in turn. spared: how many of these the last second
+    run took; from the first that it asks otherwise on, as one of another noise does, the model answers.
     """
 
     known: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    used: int | None = None  # None in the first run
+    spared: int = 0
 
-    def __call__(self, sample: Sample, model_wrap: Any, *given: Any) -> Tensor:
-        add_wrapper(WrappersMP.PREDICT_NOISE, self.predict_noise, model_wrap.model_options)
-        return sample(model_wrap, *given)
-
-    def predict_noise(
-        self, executor: Callable[..., Tensor], x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any
-    ) -> Tensor:
-        if self.used is None:
-            answer = executor(x, sigma, *args, **kwargs)
+    def first(self, sample: Sample, model_wrap: Any, *given: Any) -> Tensor:
+        def learned(ask: Sample, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            answer = ask(x, sigma, *args, **kwargs)
             self.known.append((x.clone(), sigma.clone(), answer.clone()))
             return answer
-        if self.used < len(self.known):
-            known, at, answer = self.known[self.used]
-            if known.equal(x) and at.equal(sigma):
-                self.used += 1
-                return answer.clone()
-            self.known.clear()
-        return executor(x, sigma, *args, **kwargs)
+
+        add_wrapper(WrappersMP.PREDICT_NOISE, learned, model_wrap.model_options)
+        return sample(model_wrap, *given)
+
+    def second(self, sample: Sample, model_wrap: Any, *given: Any) -> Tensor:
+        known, self.spared = list(self.known), 0
+
+        def recalled(ask: Sample, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if known:
+                asked, at, answer = known.pop(0)
+                if asked.equal(x) and at.equal(sigma):
+                    self.spared += 1
+                    return answer.clone()
+                known.clear()
+            return ask(x, sigma, *args, **kwargs)
+
+        add_wrapper(WrappersMP.PREDICT_NOISE, recalled, model_wrap.model_options)
+        return sample(model_wrap, *given)

@@ -123,7 +123,8 @@ class Session:
         self.differentiating = torch.is_grad_enabled() and noise.requires_grad
         if self.differentiating:
             return self._gradients(noise)
-        return self._plain(noise, self._recalling(recall))
+        sampler = self._sampling.sampler
+        return self._plain(noise, sampler if recall is None else through(sampler, recall.second))
 
     def predicted(
         self, noise: Tensor, until: int, begun: Begun | None = None, recall: Recall | None = None
@@ -137,7 +138,9 @@ class Session:
         self.differentiating = torch.is_grad_enabled() and noise.requires_grad
         if self.differentiating:
             return Foreseen(self._gradients(noise, until if until < self.steps else None))
-        sampler = self._recalling(recall)
+        sampler = self._sampling.sampler
+        if recall is not None:
+            sampler = through(sampler, recall.first)
         if begun is not None:
             leg = Leg(begun, until)
             latents = self._plain(noise, through(sampler, leg))
@@ -145,10 +148,6 @@ class Session:
         if until < self.steps:
             sampler = through(sampler, stopped(until, sampler_name(sampler)))
         return Foreseen(self._plain(noise, sampler))
-
-    def _recalling(self, recall: Recall | None) -> Any:
-        sampler = self._sampling.sampler
-        return sampler if recall is None else through(sampler, recall)
 
     def recalls(self) -> bool:
         """Whether the model may be spared what it has answered already; patches may count on being asked."""
@@ -182,12 +181,16 @@ class Session:
             raise ValueError("Pictures are needed: wire a VAE to vae.")
         return self._decoder(latents).to(self.device)
 
-    def batch(self, noise: Tensor, pictures: bool, until: int | None = None) -> Batch:
+    def batch(self, noise: Tensor, pictures: bool, until: int | None = None, recall: Recall | None = None) -> Batch:
         """What the sampler makes of noise (B, C, ...), for objectives; pictures: whether it is decoded, too.
 
         until: after how many steps to take what the model foresees instead; None: all of them.
+        recall: as in `predicted` or `generate`.
         """
-        latents = self.generate(noise) if until is None else self.predicted(noise, until).latents
+        if until is None:
+            latents = self.generate(noise, recall)
+        else:
+            latents = self.predicted(noise, until, recall=recall).latents
         return Batch(latents, self.decode(latents) if pictures else None)
 
     def preview(self, latents: Tensor) -> list[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import comfy.samplers
@@ -191,10 +190,10 @@ def test_a_rendering_asks_for_nothing_that_the_look_at_its_noise_has_asked_and_i
         recall = Recall()
         assert session.predicted(noise, 1, recall=recall).latents.equal(foreseen)
         looked = len(calls)
-        recall = replace(recall, used=0)
         assert session.generate(noise, recall).equal(latents)
-        assert looked == recall.used == len(calls) + looked - session.calls() > 0
-        assert not session.generate(noise + 1, replace(recall, used=0)).equal(latents)
+        assert looked == recall.spared == len(calls) + looked - session.calls() > 0
+        other = session.generate(noise + 1, recall)
+        assert not other.equal(latents) and other.equal(session.generate(noise + 1)) and recall.spared == 0
 
     names = ("guider", "sampler", "sigmas", "latent_image")
     run_in_session(*(wires[name] for name in names), both, seed=wires["noise"].seed)
