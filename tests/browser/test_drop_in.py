@@ -6,20 +6,11 @@ from typing import Any
 
 import pytest
 from comfy_server import Server
-from frontend import Frontend
+from frontend import Frontend, drawn
 
 VISIBLE = 10  # nodes that the search shows without scrolling
 
-KSAMPLER = """() => {
-    const graph = app.graph;
-    graph.clear();
-    const made = (type, x, y) => {
-        const node = LiteGraph.createNode(type);
-        node.pos = [x, y];
-        graph.add(node);
-        return node;
-    };
-    const set = (node, name, value) => { node.widgets.find(widget => widget.name === name).value = value };
+KSAMPLER = drawn("""
     const model = made("NoiseOptimizeLoadDemo", 0, 0), prompt = made("NoiseOptimizeDemoPrompt", 0, 260);
     const latent = made("EmptyLatentImage", 0, 420), sampler = made("KSampler", 420, 0);
     const decode = made("VAEDecode", 800, 0), shown = made("PreviewImage", 1050, 0);
@@ -35,8 +26,7 @@ KSAMPLER = """() => {
     set(sampler, "control_after_generate", "fixed");
     for (const side of ["width", "height"]) set(latent, side, 64);
     set(latent, "batch_size", 4);
-    return graph.serialize();
-}"""
+""")
 INSIDE = """() => {
     const nodes = app.graph._nodes.filter(node => ["KSampler", "VAEDecode"].includes(node.type));
     const { node } = app.graph.convertToSubgraph(new Set(nodes));

@@ -8,21 +8,12 @@ from typing import Any
 
 import pytest
 from comfy_server import Server
-from frontend import CLASSIC, RENDERERS, SECONDS, Frontend
+from frontend import CLASSIC, RENDERERS, SECONDS, Frontend, drawn
 from PIL import Image
 from playwright.sync_api import Locator
 
 NODE, SAMPLER = "Noise Optimize", "Diverse Sampler"
-DIVERSE = """() => {
-    const graph = app.graph;
-    graph.clear();
-    const made = (type, x, y) => {
-        const node = LiteGraph.createNode(type);
-        node.pos = [x, y];
-        graph.add(node);
-        return node;
-    };
-    const set = (node, name, value) => { node.widgets.find(widget => widget.name === name).value = value };
+DIVERSE = drawn("""
     const model = made("NoiseOptimizeLoadDemo", 0, 0), prompt = made("NoiseOptimizeDemoPrompt", 0, 200);
     const latent = made("EmptyLatentImage", 0, 380), sampler = made("NoiseOptimizeDiverseSampler", 400, 0);
     const shown = made("PreviewImage", 900, 0);
@@ -34,18 +25,8 @@ DIVERSE = """() => {
     const widgets = { seed: 3, control_after_generate: "fixed", steps: 4, cfg: 1, sampler_name: "euler",
         scheduler: "simple" };
     for (const [name, value] of Object.entries(widgets)) set(sampler, name, value);
-    return graph.serialize();
-}"""
-GRAPH = """() => {
-    const graph = app.graph;
-    graph.clear();
-    const made = (type, x, y) => {
-        const node = LiteGraph.createNode(type);
-        node.pos = [x, y];
-        graph.add(node);
-        return node;
-    };
-    const set = (node, name, value) => { node.widgets.find(widget => widget.name === name).value = value };
+""")
+GRAPH = drawn("""
     const model = made("NoiseOptimizeLoadDemo", 0, 0), prompt = made("NoiseOptimizeDemoPrompt", 0, 200);
     const noise = made("RandomNoise", 300, 0), guider = made("BasicGuider", 300, 180);
     const solver = made("KSamplerSelect", 300, 300), steps = made("BasicScheduler", 300, 420);
@@ -64,8 +45,7 @@ GRAPH = """() => {
     set(steps, "scheduler", "simple");
     set(noise, "control_after_generate", "fixed");
     set(optimise, "iterations", 2);
-    return graph.serialize();
-}"""
+""")
 
 
 @pytest.fixture

@@ -9,18 +9,9 @@ from typing import Any
 
 import pytest
 from comfyui_workflow_templates import get_asset_path
-from frontend import CLASSIC, NODES_2, RENDERERS, Frontend
+from frontend import CLASSIC, NODES_2, RENDERERS, Frontend, drawn
 
-CUSTOM = """() => {
-    const graph = app.graph;
-    graph.clear();
-    const made = (type, x, y) => {
-        const node = LiteGraph.createNode(type);
-        node.pos = [x, y];
-        graph.add(node);
-        return node;
-    };
-    const set = (node, name, value) => { node.widgets.find(widget => widget.name === name).value = value };
+CUSTOM = drawn("""
     const model = made("NoiseOptimizeLoadDemo", 0, 0), prompt = made("NoiseOptimizeDemoPrompt", 0, 200);
     const noise = made("RandomNoise", 300, 0), guider = made("BasicGuider", 300, 180);
     const solver = made("KSamplerSelect", 300, 300), steps = made("BasicScheduler", 300, 420);
@@ -43,8 +34,7 @@ CUSTOM = """() => {
     group.pos = [680, -60];
     group.size = [380, 200];
     graph.add(group);
-    return graph.serialize();
-}"""
+""")
 DEMO = """() => {
     const host = app.graph._nodes.find(node => node.subgraph), inside = host.subgraph;
     const find = type => inside.nodes.find(node => node.type === type);
@@ -68,7 +58,6 @@ DEMO = """() => {
     for (const input of inside.inputs.filter(input => !input.linkIds.length)) inside.removeInput(input);
     for (const [name, value] of Object.entries({ width: 64, height: 64, steps: 4, seed: 7 }))
         host.widgets.find(widget => widget.name === name).value = value;
-    return JSON.parse(JSON.stringify(app.graph.serialize())); // as it is saved, without what is undefined
 }"""
 ENTER = """() => {
     const host = app.graph._nodes.find(node => node.subgraph);
@@ -135,7 +124,8 @@ def test_the_official_template_becomes_diverse_by_right_click_and_is_undone(
     """The KSampler of the template that most people have, whose seed and steps are widgets of its subgraph."""
     official = get_asset_path("image_z_image_turbo", "image_z_image_turbo.json")
     frontend.open(json.loads(Path(official).read_text(encoding="utf-8")))
-    frontend.open(frontend.page.evaluate(DEMO))
+    frontend.page.evaluate(DEMO)
+    frontend.open(frontend.graph())
     if clicked == "My sampler":
         frontend.page.evaluate(ENTER)
         frontend.page.wait_for_timeout(500)

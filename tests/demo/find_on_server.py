@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from study.comfy import Client, Refused
-from study.graphs import Graph, GraphError, encoder, node, pruned, read, wires, written
+from study.graphs import Graph, GraphError, decoders, encoder, latent_of, node, pruned, read, wires, written
 
 
 def finding(graph: Graph, options: argparse.Namespace, defaults: Any) -> Graph:
@@ -29,9 +29,8 @@ def finding(graph: Graph, options: argparse.Namespace, defaults: Any) -> Graph:
     name = encoder(graph, found["conditioning"])
     texts = written(graph[name])
     graph[name]["inputs"] |= dict.fromkeys(["text"] if "text" in texts else texts, ["prompts", 0])
-    latent = graph[found["latent_image"][0]]["inputs"]
-    latent |= {name: options.size for name in ("width", "height") if name in latent} | {"batch_size": options.at_once}
-    decode = [part["inputs"]["vae"] for part in graph.values() if part["class_type"].startswith("VAEDecode")]
+    latent_of(graph, found["latent_image"], options.size)["batch_size"] = options.at_once
+    decode = decoders(graph)
     kind = {"dino": "NoiseOptimizeDINOFeatures", "latent": "NoiseOptimizeLatentFeatures"}[options.features]
     graph["prompts"] = node(
         "NoiseOptimizePrompts", prompts=options.prompts or defaults("NoiseOptimizePrompts")["prompts"]

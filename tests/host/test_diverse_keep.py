@@ -33,18 +33,8 @@ def model() -> Any:
 
 @pytest.fixture
 def wires(model: Any) -> dict[str, Any]:
-    return {
-        "model": model,
-        "seed": 5,
-        "steps": 2,
-        "cfg": 1.0,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "positive": tiny_models.conditioning("sdxl"),
-        "negative": tiny_models.conditioning("sdxl", seed=1),
-        "latent_image": {"samples": torch.zeros(PICTURES, 4, 8, 8)},
-        "denoise": 1.0,
-    }
+    prompts = (tiny_models.conditioning("sdxl", seed) for seed in (0, 1))
+    return tiny_models.ksampler(model, *prompts, torch.zeros(PICTURES, 4, 8, 8), seed=5, steps=2)
 
 
 @torch.inference_mode()

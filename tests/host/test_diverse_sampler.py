@@ -48,18 +48,8 @@ def model() -> Any:
 
 @pytest.fixture
 def wires(model: Any) -> dict[str, Any]:
-    return {
-        "model": model,
-        "seed": SEED,
-        "steps": 4,
-        "cfg": 1.0,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "positive": tiny_models.conditioning("sdxl"),
-        "negative": tiny_models.conditioning("sdxl", seed=1),
-        "latent_image": {"samples": torch.zeros(2, 4, 8, 8)},
-        "denoise": 1.0,
-    }
+    prompts = (tiny_models.conditioning("sdxl", seed) for seed in (0, 1))
+    return tiny_models.ksampler(model, *prompts, torch.zeros(2, 4, 8, 8), seed=SEED, steps=4)
 
 
 @pytest.fixture
@@ -188,19 +178,7 @@ def demo() -> dict[str, Any]:
     """The demo's few-step model, whose plain pictures are alike."""
     model, vae, _ = LoadDemo.execute("few-step (4 steps, cfg 1)").args
     prompt = DemoPrompt.execute("a house")[0]
-    return {
-        "model": model,
-        "seed": 3,
-        "steps": 4,
-        "cfg": 1.0,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "positive": prompt,
-        "negative": prompt,
-        "latent_image": {"samples": torch.zeros(1, 16, 8, 8)},
-        "denoise": 1.0,
-        "vae": vae,
-    }
+    return tiny_models.ksampler(model, prompt, prompt, torch.zeros(1, 16, 8, 8), seed=3, steps=4) | {"vae": vae}
 
 
 @pytest.mark.parametrize(("effort", "iterations"), [("quick", 2), ("thorough", 5)])

@@ -74,6 +74,19 @@ def sampler(graph: Graph) -> tuple[str, dict[str, Any]]:
     raise GraphError(f"The graph has none of {', '.join(SAMPLERS)}: export one that has.")
 
 
+def decoders(graph: Graph) -> list[Wire]:
+    """The VAE of each node that decodes."""
+    return [part["inputs"]["vae"] for part in graph.values() if part["class_type"].startswith("VAEDecode")]
+
+
+def latent_of(graph: Graph, latent_image: Wire, size: int | None) -> dict[str, Any]:
+    """The widgets of the node that makes the latent, once its pictures are of this size; None: as it is."""
+    latent = graph[latent_image[0]]["inputs"]
+    if size:
+        latent |= {name: size for name in ("width", "height") if name in latent}
+    return latent
+
+
 def wires(graph: Graph) -> dict[str, Any]:
     """What Find Noise Set takes, from the sampler of a graph; nodes that it needs beside are added to the graph."""
     kind, given = sampler(graph)
@@ -129,15 +142,13 @@ class Layout:
                 inputs["conditioning"] = found["conditioning"]
             graph["guider of study"] = node("CFGGuider" if "negative" in found else "BasicGuider", **inputs)
             guider = ["guider of study", 0]
-        decoded = [part["inputs"]["vae"] for part in graph.values() if part["class_type"].startswith("VAEDecode")]
+        decoded = decoders(graph)
         if not decoded:
             raise GraphError("The graph has no VAE Decode, and so no pictures: export one that has.")
         steps = graph[found["sigmas"][0]]["inputs"].get("steps")
         if not isinstance(steps, int):
             raise GraphError("The steps are no widget of the node that makes the sigmas: use Basic Scheduler there.")
-        if size:
-            latent = graph[found["latent_image"][0]]["inputs"]
-            latent |= {name: size for name in ("width", "height") if name in latent}
+        latent_of(graph, found["latent_image"], size)
         named = {name: found[name] for name in ("sampler", "sigmas", "latent_image")}
         demo = any(part["class_type"] == "NoiseOptimizeLoadDemo" for part in graph.values())
         prompt = encoder(graph, found["conditioning"])

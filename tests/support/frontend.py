@@ -14,7 +14,28 @@ IMAGES = f"""{NODE} const images = title => LiteGraph.vueNodesMode
     ? [...document.querySelectorAll(`[data-node-id="${{node(title).id}}"] img`)]
     : node(title).imgs ?? [];"""
 SECONDS = 1000  # Playwright counts in milliseconds
+SAVED = "JSON.parse(JSON.stringify(app.graph.serialize()))"  # as a file: what is undefined is left out, not null
 CLASSIC, NODES_2 = RENDERERS = ("classic", "Nodes 2.0")  # the canvas, and Vue components over it
+
+
+def drawn(body: str) -> str:
+    """JavaScript that draws a graph on a cleared canvas and gives it as it is saved.
+
+    body: what it draws, with graph, made(type, x, y) for a new node, and set(node, name, value) for a widget.
+    """
+    return f"""() => {{
+        const graph = app.graph;
+        graph.clear();
+        const made = (type, x, y) => {{
+            const node = LiteGraph.createNode(type);
+            node.pos = [x, y];
+            graph.add(node);
+            return node;
+        }};
+        const set = (node, name, value) => {{ node.widgets.find(widget => widget.name === name).value = value }};
+        {body}
+        return {SAVED};
+    }}"""
 
 
 class Frontend:
@@ -78,7 +99,7 @@ class Frontend:
 
     def graph(self) -> dict[str, Any]:
         """The open graph as it would be saved."""
-        return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+        return self.page.evaluate(f"() => {SAVED}")
 
     def unknown_types(self) -> list[str]:
         """Types of the open graph that this ComfyUI does not have."""

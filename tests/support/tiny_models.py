@@ -157,6 +157,22 @@ def row_of(name: str | Architecture) -> Architecture:
     return ARCHITECTURES[name] if isinstance(name, str) else name
 
 
+def ksampler(model: Any, positive: list, negative: list, samples: Tensor, seed: int, steps: int) -> dict[str, Any]:
+    """What KSampler takes: euler, simple, cfg 1, from full noise."""
+    return {
+        "model": model,
+        "seed": seed,
+        "steps": steps,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "positive": positive,
+        "negative": negative,
+        "latent_image": {"samples": samples},
+        "denoise": 1.0,
+    }
+
+
 def conditioning(name: str | Architecture = "flux_schnell", seed: int = 0, batch: int = 1) -> list:
     """A CONDITIONING that fits: random token features, and what else the architecture takes."""
     row, source = row_of(name), generator(seed)
